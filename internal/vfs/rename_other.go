@@ -1,0 +1,5 @@
+//go:build !linux
+
+package vfs
+
+func renameNew(from, to string) error { return renameIfAbsent(from, to) }
