@@ -1,0 +1,186 @@
+package kernel
+
+import (
+	"smelt/dtype"
+	"smelt/internal/parallel"
+)
+
+func f32ToF64(dst []float64, src []float32) {
+	for i, v := range src {
+		dst[i] = float64(v)
+	}
+}
+
+func f64ToF32(dst []float32, src []float64) {
+	for i, v := range src {
+		dst[i] = float32(v)
+	}
+}
+
+func widen(workers int, dst []float32, src []byte, t dtype.DType) {
+	n := len(dst)
+	parallel.For(workers, (n+chunk-1)/chunk, func(c int) {
+		lo, hi := c*chunk, min(n, (c+1)*chunk)
+		dtype.ToFloat32(dst[lo:hi], src[lo*t.Size():hi*t.Size()], t)
+	})
+}
+
+func narrow(workers int, dst []byte, t dtype.DType, src []float32) {
+	n := len(src)
+	parallel.For(workers, (n+chunk-1)/chunk, func(c int) {
+		lo, hi := c*chunk, min(n, (c+1)*chunk)
+		dtype.FromFloat32(dst[lo*t.Size():hi*t.Size()], src[lo:hi], t)
+	})
+}
+
+type float interface{ ~float32 | ~float64 }
+
+// mul computes one row of c = alpha·op(a)·op(b) + beta·c.
+func mulRow[T float](transA, transB bool, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, i, k int) {
+	if beta == 0 {
+		clear(c)
+	} else {
+		for j := range c {
+			c[j] *= beta
+		}
+	}
+	if alpha == 0 {
+		return
+	}
+	at := func(p int) T {
+		if transA {
+			return a[p*lda+i]
+		}
+		return a[i*lda+p]
+	}
+	if transB {
+		for j := range c {
+			var s T
+			row := b[j*ldb : j*ldb+k]
+			for p, v := range row {
+				s += at(p) * v
+			}
+			c[j] += alpha * s
+		}
+		return
+	}
+	for p := range k {
+		v := alpha * at(p)
+		for j, w := range b[p*ldb : p*ldb+len(c)] {
+			c[j] += v * w
+		}
+	}
+}
+
+func gemm(workers int, transA, transB bool, alpha float32, a, b Matrix, beta float32, c Matrix, k int) {
+	if c.Cols == 0 {
+		return
+	}
+	parallel.For(workers, c.Rows, func(i int) {
+		mulRow(transA, transB, alpha, a.Data, a.Stride, b.Data, b.Stride, beta, c.Row(i), i, k)
+	})
+}
+
+func gemm64(workers int, transA, transB bool, alpha float64, a, b Matrix64, beta float64, c Matrix64, k int) {
+	if c.Cols == 0 {
+		return
+	}
+	parallel.For(workers, c.Rows, func(i int) {
+		mulRow(transA, transB, alpha, a.Data, a.Stride, b.Data, b.Stride, beta, c.Row(i), i, k)
+	})
+}
+
+func syrk64(workers int, trans bool, alpha float64, a Matrix64, beta float64, c Matrix64) {
+	mirror64(c)
+	gemm64(workers, trans, !trans, alpha, a, a, beta, c, a.Rows+a.Cols-c.Rows)
+	mirror64(c)
+}
+
+func syr2k64(workers int, alpha float64, a, b Matrix64, beta float64, c Matrix64) {
+	mirror64(c)
+	gemm64(workers, false, true, alpha, a, b, beta, c, a.Cols)
+	gemm64(workers, false, true, alpha, b, a, 1, c, a.Cols)
+	mirror64(c)
+}
+
+// mirror64 copies c's lower triangle to its upper one.
+func mirror64(c Matrix64) {
+	for i := range c.Rows {
+		for j := range i {
+			c.Data[j*c.Stride+i] = c.Data[i*c.Stride+j]
+		}
+	}
+}
+
+func gemmWeight(workers int, c, x Matrix, w Weight, beta float32) {
+	if c.Rows == 0 {
+		return
+	}
+	const step = 16
+	parallel.For(workers, (w.Rows+step-1)/step, func(s int) {
+		row := make([]float32, w.Cols)
+		for o := s * step; o < min(w.Rows, (s+1)*step); o++ {
+			dtype.ToFloat32(row, w.Slice(o, o+1).Data, w.DType)
+			for i := range x.Rows {
+				v := Dot(x.Row(i), row)
+				if beta != 0 {
+					v += beta * c.At(i, o)
+				}
+				c.Set(i, o, v)
+			}
+		}
+	})
+}
+
+func gemmGroup(workers int, problems []Problem) {
+	for _, p := range problems {
+		gemmWeight(workers, p.C, p.X, p.W, p.Beta)
+	}
+}
+
+func gemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
+	if c.Rows == 0 {
+		return
+	}
+	round := func(v []float32) {
+		for i := range v {
+			v[i] = dtype.BF16ToFloat32(dtype.Float32ToBF16(v[i]))
+		}
+	}
+	xr := New(x.Rows, x.Cols)
+	for i := range x.Rows {
+		copy(xr.Row(i), x.Row(i))
+	}
+	round(xr.Data)
+	wr := New(w.Rows, w.Cols)
+	dtype.ToFloat32(wr.Data, w.Data[:w.Rows*w.Cols*w.DType.Size()], w.DType)
+	round(wr.Data)
+	gemmWeight(workers, c, xr, WeightOf(wr), beta)
+}
+
+func gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta float32, y []float32) {
+	gemm(workers, trans, false, alpha, a, column(x), beta, column(y), len(x))
+}
+
+func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, beta float64, y []float64) {
+	gemm64(workers, trans, false, alpha, a, column64(x), beta, column64(y), len(x))
+}
+
+func column(x []float32) Matrix     { return Matrix{Rows: len(x), Cols: 1, Stride: 1, Data: x} }
+func column64(x []float64) Matrix64 { return Matrix64{Rows: len(x), Cols: 1, Stride: 1, Data: x} }
+
+func ger(_ int, alpha float32, x, y []float32, a Matrix) {
+	for i, v := range x {
+		if len(y) > 0 {
+			Axpy(alpha*v, y, a.Row(i))
+		}
+	}
+}
+
+func ger64(_ int, alpha float64, x, y []float64, a Matrix64) {
+	for i, v := range x {
+		if len(y) > 0 {
+			Axpy64(alpha*v, y, a.Row(i))
+		}
+	}
+}
