@@ -3,8 +3,6 @@ package linalg
 import (
 	"math"
 
-	"gonum.org/v1/gonum/mat"
-
 	"smelt/internal/kernel"
 )
 
@@ -62,35 +60,6 @@ func fixSigns(u, vt Matrix64) {
 			u.Data[k*u.Stride+i] *= -1
 		}
 	}
-}
-
-// decompose returns the thin singular value decomposition of a, which it
-// overwrites.
-func decompose(_ int, a Matrix64) (u Matrix64, s []float64, vt Matrix64) {
-	k := min(a.Rows, a.Cols)
-	u, s, vt = kernel.New64(a.Rows, k), make([]float64, k), kernel.New64(k, a.Cols)
-	if k == 0 {
-		return u, s, vt
-	}
-	var d mat.SVD
-	if !d.Factorize(mat.NewDense(a.Rows, a.Cols, a.Data), mat.SVDThin) {
-		panic("linalg: the singular value decomposition of a finite matrix did not converge")
-	}
-	d.Values(s)
-	var du, dv mat.Dense
-	d.UTo(&du)
-	d.VTo(&dv)
-	for i := range a.Rows {
-		for j := range k {
-			u.Set(i, j, du.At(i, j))
-		}
-	}
-	for i := range k {
-		for j := range a.Cols {
-			vt.Set(i, j, dv.At(j, i))
-		}
-	}
-	return u, s, vt
 }
 
 func widen(a Matrix) Matrix64 {

@@ -1,0 +1,168 @@
+package linalg
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/lapack/gonum"
+
+	"smelt/internal/kernel"
+	"smelt/internal/parallel"
+)
+
+// decompose returns the thin singular value decomposition of a, which it
+// overwrites: LQ where a is not square, bidiagonal reduction, divide and
+// conquer, and the way back by blocked reflectors. Backward stable: the error
+// is a small multiple of the roundoff times ‖a‖.
+func decompose(workers int, a Matrix64) (u Matrix64, s []float64, vt Matrix64) {
+	if a.Rows > a.Cols {
+		vt, s, ut := decomposeWide(workers, transpose(workers, a))
+		return transpose(workers, ut), s, vt
+	}
+	ut, s, vt := decomposeWide(workers, a)
+	return transpose(workers, ut), s, vt
+}
+
+// decomposeWide is decompose for a [k,n], k ≤ n, with both sides as rows.
+func decomposeWide(workers int, a Matrix64) (ut Matrix64, s []float64, vt Matrix64) {
+	k, n := a.Rows, a.Cols
+	exp := normaliseExponent(a)
+	var lq reflectors
+	if k < n {
+		lq = factorLQ(workers, a)
+		a = clone64(a.Slice(0, k, 0, k))
+	}
+	d, e, left, right := bidiagonalise(workers, a)
+	s, ut, vt = bidiagonalSVD(workers, d, e, true, k)
+	left.applyRows(workers, ut)
+	right.applyRows(workers, vt)
+	if k < n {
+		wide := kernel.New64(k, n)
+		for i := range k {
+			copy(wide.Row(i), vt.Row(i))
+		}
+		lq.applyRows(workers, wide)
+		vt = wide
+	}
+	for i := range s {
+		s[i] = math.Ldexp(s[i], exp)
+	}
+	return ut, s, vt
+}
+
+// normaliseExponent scales a by the power of two that brings its largest
+// magnitude to [½, 1), so that no square overflows, and returns its exponent.
+func normaliseExponent(a Matrix64) int {
+	var top float64
+	for i := range a.Rows {
+		for _, v := range a.Row(i) {
+			top = max(top, math.Abs(v))
+		}
+	}
+	if top == 0 {
+		return 0
+	}
+	_, exp := math.Frexp(top)
+	for i := range a.Rows {
+		row := a.Row(i)
+		if exp < -1000 { // 2^−exp is not a float64
+			kernel.Scale64(0x1p1000, row)
+			kernel.Scale64(math.Ldexp(1, -exp-1000), row)
+			continue
+		}
+		kernel.Scale64(math.Ldexp(1, -exp), row)
+	}
+	return exp
+}
+
+// eigenPSD decomposes the symmetric positive semidefinite g [n,n], which it
+// overwrites: all eigenvalues, descending, and the leading keep eigenvectors as
+// rows. The error of the eigenvalues is a small multiple of the roundoff times
+// the largest; what should be zero may come out as any number of that size.
+func eigenPSD(workers int, g Matrix64, keep int) (lambda []float64, vt Matrix64) {
+	d, e, h := tridiagonalise(workers, g)
+	shift := factorTridiagonal(d, e)
+	if keep == 0 {
+		lambda = bidiagonalValues(d, e)
+	} else {
+		lambda, _, vt = bidiagonalSVD(workers, d, e, false, keep)
+		h.applyRows(workers, vt)
+	}
+	for i, v := range lambda {
+		lambda[i] = max(0, v*v-shift)
+	}
+	return lambda, vt
+}
+
+// factorTridiagonal replaces the tridiagonal T (diagonal d, off-diagonal e) by
+// the upper bidiagonal B with BᵀB = T + shift·I, whose right singular vectors
+// are T's eigenvectors. The shift is a few roundoffs of ‖T‖, what T lacks to be
+// positive definite after rounding.
+func factorTridiagonal(d, e []float64) (shift float64) {
+	var top float64
+	for i := range d {
+		row := math.Abs(d[i])
+		if i > 0 {
+			row += math.Abs(e[i-1])
+		}
+		if i < len(e) {
+			row += math.Abs(e[i])
+		}
+		top = max(top, row)
+	}
+	if top == 0 {
+		return 0
+	}
+	bd, be := make([]float64, len(d)), make([]float64, len(e))
+	for shift = 8 * roundoff * top; ; shift *= 8 {
+		ok := true
+		carry := 0.0
+		for i := range d {
+			v := d[i] + shift - carry
+			if !(v > 0) {
+				ok = false
+				break
+			}
+			bd[i] = math.Sqrt(v)
+			if i < len(e) {
+				be[i] = e[i] / bd[i]
+				carry = be[i] * be[i]
+			}
+		}
+		if ok {
+			copy(d, bd)
+			copy(e, be)
+			return shift
+		}
+	}
+}
+
+// bidiagonalValues returns the singular values of the upper bidiagonal matrix,
+// descending.
+func bidiagonalValues(d, e []float64) []float64 {
+	n := len(d)
+	if n == 0 {
+		return nil
+	}
+	if !(gonum.Implementation{}).Dbdsqr(blas.Upper, n, 0, 0, 0, d, e, nil, 1, nil, 1, nil, 1, make([]float64, 4*n)) {
+		panic("linalg: dqds on a finite bidiagonal matrix did not converge")
+	}
+	return d
+}
+
+// transpose returns aᵀ.
+func transpose(workers int, a Matrix64) Matrix64 {
+	t := kernel.New64(a.Cols, a.Rows)
+	const tile = 32
+	parallel.For(workers, (a.Rows+tile-1)/tile, func(b int) {
+		i0, i1 := b*tile, min((b+1)*tile, a.Rows)
+		for j0 := 0; j0 < a.Cols; j0 += tile {
+			for i := i0; i < i1; i++ {
+				for j := j0; j < min(j0+tile, a.Cols); j++ {
+					t.Data[j*t.Stride+i] = a.Data[i*a.Stride+j]
+				}
+			}
+		}
+	})
+	return t
+}

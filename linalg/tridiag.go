@@ -1,0 +1,60 @@
+package linalg
+
+import "smelt/internal/kernel"
+
+// tridiagonalise reduces the symmetric g [n,n], which it overwrites, to H·T·Hᵀ
+// with T tridiagonal: diagonal d [n], off-diagonal e [n−1] (Dongarra, Sorensen
+// and Hammarling 1989). Half of the work is one product with the trailing
+// matrix per column, half a blocked update.
+func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
+	n := g.Rows
+	d, e = make([]float64, n), make([]float64, max(n-1, 0))
+	h = reflectors{vt: kernel.New64(max(n-1, 0), n), tau: make([]float64, max(n-1, 0)), shift: 1}
+	// Reflectors and their companions of one panel, and the same swapped:
+	// the trailing update is g −= [V;W]ᵀ·[W;V].
+	vw, wv := kernel.New64(2*panelWidth, n), kernel.New64(2*panelWidth, n)
+	coef, coef2 := make([]float64, 2*panelWidth), make([]float64, 2*panelWidth)
+	for start := 0; start < n; start += panelWidth {
+		end := min(start+panelWidth, n)
+		width := end - start
+		for i := start; i < end; i++ {
+			k := i - start
+			row := g.Row(i)[i:]
+			for l := range k {
+				kernel.Axpy64(-wv.At(l, i), vw.Row(l)[i:], row)
+				kernel.Axpy64(-vw.At(l, i), wv.Row(l)[i:], row)
+			}
+			d[i] = row[0]
+			if i == n-1 {
+				break
+			}
+			v := vw.Row(k)[i+1:]
+			copy(v, row[1:])
+			var tau float64
+			e[i], tau = reflect(v)
+			h.tau[i] = tau
+			copy(h.vt.Row(i)[i+1:], v)
+			w := wv.Row(k)[i+1:]
+			kernel.Gemv64(workers, false, 1, g.Slice(i+1, n, i+1, n), v, 0, w)
+			if k > 0 {
+				vs, ws := vw.Slice(0, k, i+1, n), wv.Slice(0, k, i+1, n)
+				kernel.Gemv64(1, false, 1, ws, v, 0, coef[:k])
+				kernel.Gemv64(1, false, 1, vs, v, 0, coef2[:k])
+				kernel.Gemv64(1, true, -1, vs, coef[:k], 1, w)
+				kernel.Gemv64(1, true, -1, ws, coef2[:k], 1, w)
+			}
+			kernel.Scale64(tau, w)
+			kernel.Axpy64(-tau/2*kernel.Dot64(w, v), v, w)
+		}
+		if end < n {
+			for l := range width {
+				copy(vw.Row(width + l)[end:], wv.Row(l)[end:])
+				copy(wv.Row(width + l)[end:], vw.Row(l)[end:])
+			}
+			kernel.Gemm64(workers, true, false, -1, vw.Slice(0, 2*width, end, n), wv.Slice(0, 2*width, end, n), 1, g.Slice(end, n, end, n))
+			clear(vw.Data)
+			clear(wv.Data)
+		}
+	}
+	return d, e, h
+}
