@@ -118,9 +118,10 @@ func ToFloat64(dst []float64, src []byte, d DType) {
 }
 
 // FromFloat32 writes src into dst as little-endian elements of type d, rounding
-// to nearest even. What is too large becomes infinite; F8E4M3, which has no
-// infinity, stores NaN, as torch does. It panics where len(dst) is not
-// len(src)·d.Size() or d is no floating-point type (see IsFloat).
+// to nearest even. What is too large becomes infinite, or 448, its largest
+// value, in F8E4M3, which has no infinity (as in torch 2.15). It panics where
+// len(dst) is not len(src)·d.Size() or d is no floating-point type (see
+// IsFloat).
 func FromFloat32(dst []byte, src []float32, d DType) {
 	check(len(src), len(dst), d, d.IsFloat())
 	switch d {

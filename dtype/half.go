@@ -72,14 +72,16 @@ var e4m3 = func() (t [256]float32) {
 }()
 
 // float32ToE4M3 rounds to the nearest F8E4M3, ties to even; what rounds beyond
-// 448 becomes NaN.
+// 448, the largest value, becomes 448.
 func float32ToE4M3(f float32) uint8 {
 	b := math.Float32bits(f)
 	sign := uint8(b >> 24 & 0x80)
 	b &= 0x7fffffff
 	switch {
-	case b >= 0x43f00000: // 480, and NaN
+	case b > 0x7f800000:
 		return sign | 0x7f
+	case b >= 0x43e00000: // 448
+		return sign | 0x7e
 	case b < 0x3c800000: // below 2⁻⁶: units of 2⁻⁹
 		u := math.Float32frombits(b) + 0x1p14
 		return sign | uint8(math.Float32bits(u)-0x46800000)

@@ -24,21 +24,20 @@ type Tensor struct {
 // where a dimension is negative or the product overflows an int.
 func Elements(shape []int) (int, error) {
 	n := 1
-	zero := false
 	for _, d := range shape {
-		switch {
-		case d < 0:
+		if d < 0 {
 			return 0, fmt.Errorf("tensor: shape %v has a negative dimension", shape)
-		case d == 0:
-			zero = true
-		case n > math.MaxInt/d:
-			return 0, fmt.Errorf("tensor: shape %v overflows", shape)
-		default:
-			n *= d
 		}
+		n = min(n, d)
 	}
-	if zero {
+	if n == 0 {
 		return 0, nil
+	}
+	for _, d := range shape {
+		if n > math.MaxInt/d {
+			return 0, fmt.Errorf("tensor: shape %v overflows", shape)
+		}
+		n *= d
 	}
 	return n, nil
 }
