@@ -120,6 +120,23 @@ func (l Loader) Values(name string, shape ...int) []float32 {
 	return v
 }
 
+// Convolution loads a convolution without bias whose stride is its kernel, as a
+// dense layer over flattened patches: [out, channels·height·width].
+func (l Loader) Convolution(module string, out, channels, height, width int) nn.Linear {
+	name := l.Prefix + module + ".weight"
+	t, err := l.Source.Tensor(name, out, channels, height, width)
+	if err != nil {
+		l.fail(err)
+		return nil
+	}
+	t.Shape = []int{out, channels * height * width}
+	w, err := nn.Weight(t)
+	if err != nil {
+		l.fail(fmt.Errorf("tensor %q: %w", name, err))
+	}
+	return &nn.Dense{Weight: w}
+}
+
 // Embedding loads a table [rows, width] in its stored dtype.
 func (l Loader) Embedding(module string, rows, width int) *nn.Embedding {
 	t, err := l.Source.Tensor(l.Prefix+module+".weight", rows, width)
