@@ -15,7 +15,10 @@ func Gemm(workers int, transA, transB bool, alpha float32, a, b Matrix, beta flo
 	b.check("Gemm: b")
 	c.check("Gemm: c")
 	k := checkGemm("Gemm", transA, transB, a.Rows, a.Cols, b.Rows, b.Cols, c.Rows, c.Cols)
-	gemm(workers, transA, transB, alpha, a, b, beta, c, k)
+	active.f32.multiply(workers, product[float32]{
+		transA: transA, transB: transB, alpha: alpha, beta: beta,
+		a: view32(a), b: view32(b), c: view32(c), m: c.Rows, n: c.Cols, k: k,
+	})
 }
 
 // Gemm64 is [Gemm] in float64.
@@ -24,7 +27,10 @@ func Gemm64(workers int, transA, transB bool, alpha float64, a, b Matrix64, beta
 	b.check("Gemm64: b")
 	c.check("Gemm64: c")
 	k := checkGemm("Gemm64", transA, transB, a.Rows, a.Cols, b.Rows, b.Cols, c.Rows, c.Cols)
-	gemm64(workers, transA, transB, alpha, a, b, beta, c, k)
+	active.f64.multiply(workers, product[float64]{
+		transA: transA, transB: transB, alpha: alpha, beta: beta,
+		a: view64(a), b: view64(b), c: view64(c), m: c.Rows, n: c.Cols, k: k,
+	})
 }
 
 // Syrk64 computes the symmetric c = alpha·a·aᵀ + beta·c (or alpha·aᵀ·a + beta·c

@@ -33,73 +33,16 @@ func narrow(workers int, dst []byte, t dtype.DType, src []float32) {
 	})
 }
 
-type float interface{ ~float32 | ~float64 }
-
-// mul computes one row of c = alpha·op(a)·op(b) + beta·c.
-func mulRow[T float](transA, transB bool, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, i, k int) {
-	if beta == 0 {
-		clear(c)
-	} else {
-		for j := range c {
-			c[j] *= beta
-		}
-	}
-	if alpha == 0 {
-		return
-	}
-	at := func(p int) T {
-		if transA {
-			return a[p*lda+i]
-		}
-		return a[i*lda+p]
-	}
-	if transB {
-		for j := range c {
-			var s T
-			row := b[j*ldb : j*ldb+k]
-			for p, v := range row {
-				s += at(p) * v
-			}
-			c[j] += alpha * s
-		}
-		return
-	}
-	for p := range k {
-		v := alpha * at(p)
-		for j, w := range b[p*ldb : p*ldb+len(c)] {
-			c[j] += v * w
-		}
-	}
-}
-
-func gemm(workers int, transA, transB bool, alpha float32, a, b Matrix, beta float32, c Matrix, k int) {
-	if c.Cols == 0 {
-		return
-	}
-	parallel.For(workers, c.Rows, func(i int) {
-		mulRow(transA, transB, alpha, a.Data, a.Stride, b.Data, b.Stride, beta, c.Row(i), i, k)
-	})
-}
-
-func gemm64(workers int, transA, transB bool, alpha float64, a, b Matrix64, beta float64, c Matrix64, k int) {
-	if c.Cols == 0 {
-		return
-	}
-	parallel.For(workers, c.Rows, func(i int) {
-		mulRow(transA, transB, alpha, a.Data, a.Stride, b.Data, b.Stride, beta, c.Row(i), i, k)
-	})
-}
-
 func syrk64(workers int, trans bool, alpha float64, a Matrix64, beta float64, c Matrix64) {
 	mirror64(c)
-	gemm64(workers, trans, !trans, alpha, a, a, beta, c, a.Rows+a.Cols-c.Rows)
+	Gemm64(workers, trans, !trans, alpha, a, a, beta, c)
 	mirror64(c)
 }
 
 func syr2k64(workers int, alpha float64, a, b Matrix64, beta float64, c Matrix64) {
 	mirror64(c)
-	gemm64(workers, false, true, alpha, a, b, beta, c, a.Cols)
-	gemm64(workers, false, true, alpha, b, a, 1, c, a.Cols)
+	Gemm64(workers, false, true, alpha, a, b, beta, c)
+	Gemm64(workers, false, true, alpha, b, a, 1, c)
 	mirror64(c)
 }
 
@@ -159,11 +102,11 @@ func gemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
 }
 
 func gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta float32, y []float32) {
-	gemm(workers, trans, false, alpha, a, column(x), beta, column(y), len(x))
+	Gemm(workers, trans, false, alpha, a, column(x), beta, column(y))
 }
 
 func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, beta float64, y []float64) {
-	gemm64(workers, trans, false, alpha, a, column64(x), beta, column64(y), len(x))
+	Gemm64(workers, trans, false, alpha, a, column64(x), beta, column64(y))
 }
 
 func column(x []float32) Matrix     { return Matrix{Rows: len(x), Cols: 1, Stride: 1, Data: x} }

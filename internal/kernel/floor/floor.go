@@ -1,0 +1,52 @@
+// Package floor measures what the machine itself allows: the rate of fused
+// multiply-adds and the bandwidth of reading memory, which benchmarks hold
+// their own figures against.
+package floor
+
+import (
+	"sync"
+	"time"
+)
+
+// FMA returns the float32 GFLOP/s that the workers reach together on chains of
+// fused multiply-adds that touch no memory, over about a millisecond.
+func FMA(workers int) float64 {
+	const n = 100_000
+	rate := make([]float64, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			start := time.Now()
+			flop := fmaLoop(n)
+			rate[w] = flop / float64(time.Since(start).Nanoseconds())
+		}()
+	}
+	wg.Wait()
+	var sum float64
+	for _, r := range rate {
+		sum += r
+	}
+	return sum
+}
+
+// Read loads all of p, split among the workers, and returns GB/s.
+func Read(workers int, p []byte) float64 {
+	const unit = 4096
+	part := len(p) / workers / unit * unit
+	if part == 0 {
+		return 0
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			readLoop(p[w*part : (w+1)*part])
+		}()
+	}
+	wg.Wait()
+	return float64(part*workers) / float64(time.Since(start).Nanoseconds())
+}

@@ -1,0 +1,34 @@
+package kernel
+
+import "unsafe"
+
+// tile is the argument of a register-tile kernel, which computes
+//
+//	for i < m, j < n { c[i,j] = alpha*Σ_k a[i,k]*b[k,j] + beta*c[i,j] }
+//
+// for the m of that kernel and n = (its vectors-1)*width + lanes. Strides are
+// in bytes; a may lie either way (row or k contiguous), b's and c's rows are
+// contiguous. With beta 0, c is not read. Every sum is one chain of fused
+// multiply-adds in ascending k. The panel that comes next (m rows at next, laid
+// out as a) is prefetched meanwhile.
+type tile struct {
+	k     int
+	a     unsafe.Pointer
+	aRow  int
+	aStep int
+	b     unsafe.Pointer
+	bStep int
+	c     unsafe.Pointer
+	cRow  int
+	next  unsafe.Pointer
+	alpha uint64 // bits of the element type, in the low half for float32
+	beta  uint64
+	mask  uint64 // the low `lanes` bits
+	lanes int    // of the last vector, 1 to the vector's width
+}
+
+// maskTable gives AVX2 its masks: n lanes are the 32 bytes that start n lanes
+// before the middle.
+var maskTable = [16]uint32{
+	^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0),
+}
