@@ -19,7 +19,12 @@ type RoPE struct {
 	attention float32   // factor of cos and sin
 	dynamic   float64   // factor of dynamic scaling, 0: none
 	trained   int       // with dynamic: the positions that need no scaling
+	context   int
 }
+
+// Context returns the positions that the settings are made for: those of the
+// config, times the factor where a scaling stretches them.
+func (e *RoPE) Context() int { return e.context }
 
 // ropeJSON is the rope part of a config file: rope_parameters as transformers
 // 5 writes it, rope_scaling (beside a top-level rope_theta) as older ones do.
@@ -93,7 +98,7 @@ func RoPEFromConfig(config []byte, dim, positions int) (*RoPE, error) {
 	if r.Original == nil {
 		r.Original = &positions
 	}
-	e := &RoPE{base: theta, dim: dim, attention: 1, trained: positions}
+	e := &RoPE{base: theta, dim: dim, attention: 1, trained: positions, context: positions}
 	e.inv = inverse(theta, dim)
 	if kind == "" || kind == "default" {
 		return e, nil
@@ -101,8 +106,10 @@ func RoPEFromConfig(config []byte, dim, positions int) (*RoPE, error) {
 	if r.Factor == nil || !(*r.Factor > 0) {
 		return nil, fmt.Errorf("config.json: rope type %q needs a positive factor", kind)
 	}
+	stretched := func(n int) int { return int(min(float64(n)*max(*r.Factor, 1), 1<<30)) }
 	switch kind {
 	case "linear":
+		e.context = stretched(positions)
 		for i := range e.inv {
 			e.inv[i] /= float32(*r.Factor)
 		}
@@ -111,10 +118,12 @@ func RoPEFromConfig(config []byte, dim, positions int) (*RoPE, error) {
 			return nil, fmt.Errorf("config.json: dynamic rope scaling needs heads of more than 2 elements")
 		}
 		e.dynamic = *r.Factor
+		e.context = stretched(positions)
 	case "llama3":
 		return e, e.llama3(r)
 	case "yarn":
 		e.yarn(r)
+		e.context = max(positions, stretched(*r.Original))
 	default:
 		return nil, fmt.Errorf("config.json: rope type %q is not supported, want default, linear, dynamic, llama3 or yarn", kind)
 	}

@@ -41,7 +41,10 @@ def randomise(model, seed, scale=1.0):
 def rounded(model, dtype):
     """Rounds all parameters to dtype, then computes in float32: what the
     weights of a half-precision checkpoint give without further rounding."""
-    return model.to(DTYPES[dtype]).to(torch.float32).eval()
+    with torch.no_grad():
+        for p in model.parameters():  # not buffers: rotary frequencies stay float32
+            p.copy_(p.to(DTYPES[dtype]).to(torch.float32))
+    return model.eval()
 
 
 def note(seed):
@@ -55,7 +58,6 @@ def save(directory, model, dtype, stages, seed, **expected):
     directory = ROOT / directory
     directory.mkdir(parents=True, exist_ok=True)
     model.to(DTYPES[dtype]).save_pretrained(directory)
-    model.to(torch.float32)
     (directory / "generation_config.json").unlink(missing_ok=True)
     save_file({k: v.detach().float().contiguous().clone() for k, v in stages.items()}, directory / "expected.safetensors")
     expected["note"] = note(seed)
