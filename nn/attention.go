@@ -93,13 +93,13 @@ func (a *Attention) block(y, q kernel.Matrix, s Segment, lo, hi, h int, scratch 
 		kernel.Gemm(1, false, true, a.Scale, qh, k, 0, scores)
 	}
 	for i := range scores.Rows {
-		row := scores.Row(i)
-		if a.Bias.Rows > 0 {
-			b := a.Bias.Row(h)[a.Zero+from-(first+i):]
-			kernel.Add(row, row, b[:len(row)])
-		}
+		pos, row, begin := first+i, scores.Row(i), 0
 		if a.Causal {
-			row = a.mask(row, first+i, from)
+			row, begin = a.mask(row, pos, from)
+		}
+		if a.Bias.Rows > 0 {
+			b := a.Bias.Row(h)[a.Zero+from+begin-pos:]
+			kernel.Add(row, row, b[:len(row)])
 		}
 		kernel.Softmax(row, row)
 	}
@@ -111,14 +111,14 @@ func (a *Attention) block(y, q kernel.Matrix, s Segment, lo, hi, h int, scratch 
 }
 
 // mask clears the scores of the keys that the query at position pos does not
-// see; row[0] belongs to key from. It returns the part that it sees.
-func (a *Attention) mask(row []float32, pos, from int) []float32 {
+// see; row[0] belongs to key from. It returns the part that it sees and where
+// in the row that begins.
+func (a *Attention) mask(row []float32, pos, from int) (seen []float32, begin int) {
 	end := pos + 1 - from
-	begin := 0
 	if a.Window > 0 {
 		begin = max(0, pos-a.Window+1-from)
 	}
 	clear(row[:begin])
 	clear(row[end:])
-	return row[begin:end]
+	return row[begin:end], begin
 }
