@@ -11,39 +11,32 @@ import (
 )
 
 // decompose returns the thin singular value decomposition of a, which it
-// overwrites: LQ where a is not square, bidiagonal reduction, divide and
-// conquer, and the way back by blocked reflectors. Backward stable: the error
-// is a small multiple of the roundoff times ‖a‖.
-func decompose(workers int, a Matrix64) (u Matrix64, s []float64, vt Matrix64) {
+// overwrites, with the vectors of both sides as rows: LQ where a is not
+// square, bidiagonal reduction, divide and conquer, and the way back by blocked
+// reflectors. Backward stable: the error is a small multiple of the roundoff
+// times ‖a‖.
+func decompose(workers int, a Matrix64) (ut Matrix64, s []float64, vt Matrix64) {
 	if a.Rows > a.Cols {
-		vt, s, ut := decomposeWide(workers, transpose(workers, a))
-		return transpose(workers, ut), s, vt
+		vt, s, ut = decomposeWide(workers, transpose(workers, a))
+		return ut, s, vt
 	}
-	ut, s, vt := decomposeWide(workers, a)
-	return transpose(workers, ut), s, vt
+	return decomposeWide(workers, a)
 }
 
-// decomposeWide is decompose for a [k,n], k ≤ n, with both sides as rows.
+// decomposeWide is decompose for a [k,n], k ≤ n.
 func decomposeWide(workers int, a Matrix64) (ut Matrix64, s []float64, vt Matrix64) {
-	k, n := a.Rows, a.Cols
+	k, n := a.Rows, a.Cols // k ≤ n
 	exp := normaliseExponent(a)
-	var lq reflectors
+	space := rowSpace{n: n}
 	if k < n {
-		lq = factorLQ(workers, a)
-		a = clone64(a.Slice(0, k, 0, k))
+		space, a = newRowSpace(workers, a)
+		a = clone64(a)
 	}
 	d, e, left, right := bidiagonalise(workers, a)
 	s, ut, vt = bidiagonalSVD(workers, d, e, true, k)
 	left.applyRows(workers, ut)
 	right.applyRows(workers, vt)
-	if k < n {
-		wide := kernel.New64(k, n)
-		for i := range k {
-			copy(wide.Row(i), vt.Row(i))
-		}
-		lq.applyRows(workers, wide)
-		vt = wide
-	}
+	vt = space.expand(workers, vt)
 	for i := range s {
 		s[i] = math.Ldexp(s[i], exp)
 	}

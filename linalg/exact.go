@@ -14,8 +14,10 @@ func Exact(a Matrix, workers int) (SVD, error) {
 	if err != nil {
 		return SVD{}, err
 	}
-	u, s, vt := decompose(workers, widen(a))
-	return finish(u, s, vt, energy), nil
+	ut, s, vt := decompose(workers, widen(a))
+	d := factors{ut, s, vt}.finish(false, energy)
+	d.Certificate = Certificate{Bound: d.Captured, Met: true}
+	return d, nil
 }
 
 // Exact64 returns the full thin singular value decomposition of a [m,n] in
@@ -25,25 +27,14 @@ func Exact64(a Matrix64, workers int) (SVD64, error) {
 	if err != nil {
 		return SVD64{}, err
 	}
-	u, s, vt := decompose(workers, clone64(a))
-	fixSigns(u, vt)
-	return SVD64{U: u, S: s, Vt: vt, Energy: energy}, nil
-}
-
-// finish fixes the signs of a decomposition from the deterministic paths and
-// rounds it; its certificate is its own captured energy.
-func finish(u Matrix64, s []float64, vt Matrix64, energy float64) SVD {
-	fixSigns(u, vt)
-	captured := sumSquares64(s)
-	return SVD{
-		U: narrow(u), S: s, Vt: narrow(vt), Energy: energy, Captured: captured,
-		Certificate: Certificate{Bound: captured, Met: true},
-	}
+	ut, s, vt := decompose(workers, clone64(a))
+	fixSigns(ut, vt)
+	return SVD64{U: transpose(workers, ut), S: s, Vt: vt, Energy: energy}, nil
 }
 
 // fixSigns makes the entry of largest magnitude of each row of vt positive,
-// the first of equals, and turns the column of u with it.
-func fixSigns(u, vt Matrix64) {
+// the first of equals, and turns the row of ut with it.
+func fixSigns(ut, vt Matrix64) {
 	for i := range vt.Rows {
 		row := vt.Row(i)
 		top, at := 0.0, 0
@@ -52,12 +43,9 @@ func fixSigns(u, vt Matrix64) {
 				top, at = math.Abs(v), j
 			}
 		}
-		if top == 0 || row[at] > 0 {
-			continue
-		}
-		kernel.Scale64(-1, row)
-		for k := range u.Rows {
-			u.Data[k*u.Stride+i] *= -1
+		if top > 0 && row[at] < 0 {
+			kernel.Scale64(-1, row)
+			kernel.Scale64(-1, ut.Row(i))
 		}
 	}
 }

@@ -25,11 +25,14 @@ func LowRank(b, a Matrix, scale float64, workers int) (SVD, error) {
 	if _, err := checkMatrix("LowRank: a", a); err != nil {
 		return SVD{}, err
 	}
-	dense := kernel.New64(b.Rows, a.Cols)
-	kernel.Gemm64(workers, false, false, scale, widen(b), widen(a), 0, dense)
-	u, s, vt := decompose(workers, dense)
-	r := min(b.Rows, a.Cols, b.Cols)
-	d := finish(u.Slice(0, u.Rows, 0, r), s[:r:r], vt.Slice(0, r, 0, vt.Cols), sumSquares64(s[:r]))
+	// bᵀ = Cᵦ·Qᵦ and a = Cₐ·Qₐ, so that b·a = Qᵦᵀ·(Cᵦᵀ·Cₐ)·Qₐ.
+	qb, cb := newRowSpace(workers, transpose(workers, widen(b)))
+	qa, ca := newRowSpace(workers, widen(a))
+	core := kernel.New64(cb.Cols, ca.Cols)
+	kernel.Gemm64(workers, true, false, scale, cb, ca, 0, core)
+	ut, s, vt := decompose(workers, core)
+	d := factors{qb.expand(workers, ut), s, qa.expand(workers, vt)}.finish(false, sumSquares64(s))
+	d.Certificate = Certificate{Bound: d.Captured, Met: true}
 	if math.IsInf(d.Energy, 0) || math.IsNaN(d.Energy) {
 		return SVD{}, fmt.Errorf("linalg: LowRank: the product overflows: energy %v", d.Energy)
 	}

@@ -107,3 +107,33 @@ func factorLQ(workers int, a Matrix64) reflectors {
 	}
 	return h
 }
+
+// rowSpace is an orthonormal basis Q [k,n] of a matrix's rows, as reflectors
+// or, with as many rows as columns, as the identity.
+type rowSpace struct {
+	lq reflectors
+	n  int
+}
+
+// newRowSpace factors a [r,n] = core·Q, overwriting a; core is [r,min(r,n)].
+func newRowSpace(workers int, a Matrix64) (q rowSpace, core Matrix64) {
+	q = rowSpace{n: a.Cols}
+	if a.Rows >= a.Cols {
+		return q, a
+	}
+	q.lq = factorLQ(workers, a)
+	return q, a.Slice(0, a.Rows, 0, a.Rows)
+}
+
+// expand returns y·Q.
+func (q rowSpace) expand(workers int, y Matrix64) Matrix64 {
+	if y.Cols == q.n {
+		return y
+	}
+	wide := kernel.New64(y.Rows, q.n)
+	for i := range y.Rows {
+		copy(wide.Row(i), y.Row(i))
+	}
+	q.lq.applyRows(workers, wide)
+	return wide
+}

@@ -1,0 +1,257 @@
+package linalg
+
+import (
+	"math"
+	"slices"
+
+	"smelt/internal/kernel"
+)
+
+// operator is a matrix seen from its shorter side: W [p,n] with p ≤ n, W = a or
+// its transpose.
+type operator struct {
+	a       Matrix
+	flip    bool // W = aᵀ
+	p, n    int
+	workers int
+}
+
+func newOperator(a Matrix, workers int) operator {
+	return operator{a: a, flip: a.Rows > a.Cols, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers}
+}
+
+// forward computes dst [b,n] = q [b,p]·W.
+func (o operator) forward(dst, q Matrix) {
+	kernel.Gemm(o.workers, false, o.flip, 1, q, o.a, 0, dst)
+}
+
+// backward computes dst [b,p] = t [b,n]·Wᵀ.
+func (o operator) backward(dst, t Matrix) {
+	kernel.Gemm(o.workers, false, !o.flip, 1, t, o.a, 0, dst)
+}
+
+// project removes from the rows of y their parts along the orthonormal rows of
+// q, once: twice is enough (Giraud, Langou and Rozložník 2005).
+func project(workers int, y, q Matrix) {
+	if q.Rows == 0 || y.Rows == 0 {
+		return
+	}
+	c := kernel.New(y.Rows, q.Rows)
+	kernel.Gemm(workers, false, true, 1, y, q, 0, c)
+	kernel.Gemm(workers, false, false, -1, c, q, 1, y)
+}
+
+// orthonormalise writes to dst an orthonormal basis of the rows of w beyond
+// the span of q's rows, leaving out what is below floor, the noise of w's
+// elements, and returns the number of rows written. The Gram matrices and the
+// triangular solves are float64: with them one Cholesky QR reaches float32's
+// accuracy for any condition number that float32 can express, and a second one
+// cleans up what rounding brought back (Yamamoto et al. 2015).
+func orthonormalise(workers int, dst, w, q Matrix, floor float64) int {
+	rows := choleskyRows(workers, dst, widen(w), floor*floor)
+	dst = dst.Slice(0, rows, 0, dst.Cols)
+	project(workers, dst, q)
+	return choleskyRows(workers, dst, widen(dst), 1e-4)
+}
+
+// choleskyRows writes L⁻¹·w to dst, for the pivoted Cholesky factor L of w·wᵀ,
+// leaving out rows whose remaining square norm is at most floor, and returns
+// how many rows remain.
+func choleskyRows(workers int, dst Matrix, w Matrix64, floor float64) int {
+	b := w.Rows
+	if b == 0 {
+		return 0
+	}
+	gram := kernel.New64(b, b)
+	kernel.Syrk64(workers, false, 1, w, 0, gram)
+	inv, order := choleskyInverse(gram, floor)
+	k := len(order)
+	if k == 0 {
+		return 0
+	}
+	out := kernel.New64(k, w.Cols)
+	kernel.Gemm64(workers, false, false, 1, inv, permuteRows(w, order), 0, out)
+	for i := range k {
+		kernel.F64ToF32(dst.Row(i), out.Row(i))
+	}
+	return k
+}
+
+// permuteRows returns the rows of w in the given order; w itself where that
+// changes nothing.
+func permuteRows(w Matrix64, order []int) Matrix64 {
+	same := true
+	for i, o := range order {
+		same = same && i == o
+	}
+	if same {
+		return w.Slice(0, len(order), 0, w.Cols)
+	}
+	p := kernel.New64(len(order), w.Cols)
+	for i, o := range order {
+		copy(p.Row(i), w.Row(o))
+	}
+	return p
+}
+
+// choleskyInverse factors the symmetric g, which it overwrites, with pivoting
+// on the largest remaining diagonal element until that is at most floor: g of
+// the rows in order is L·Lᵀ. It returns L⁻¹ [k,k] and the order [k].
+func choleskyInverse(g Matrix64, floor float64) (inv Matrix64, order []int) {
+	n := g.Rows
+	rest := make([]int, n)
+	for i := range rest {
+		rest[i] = i
+	}
+	left := make([]float64, n) // remaining diagonal, by original index
+	for i := range n {
+		left[i] = g.At(i, i)
+	}
+	l := kernel.New64(n, n) // row i: L of the i-th pivot
+	cols := kernel.New64(n, n)
+	for len(rest) > 0 {
+		var top float64
+		for _, r := range rest {
+			top = max(top, left[r])
+		}
+		if !(top > floor) {
+			break
+		}
+		// The first of like size: rows that need no exchange keep their order.
+		best := slices.IndexFunc(rest, func(r int) bool { return left[r] > floor && left[r] >= top/2 })
+		p, k := rest[best], len(order)
+		rest = slices.Delete(rest, best, best+1)
+		order = append(order, p)
+		// Column k of L, held as row k of cols over the original indices.
+		pivot := math.Sqrt(left[p])
+		col := cols.Row(k)
+		copy(col, g.Row(p))
+		for j := range k {
+			kernel.Axpy64(-cols.At(j, p), cols.Row(j), col)
+		}
+		kernel.Scale64(1/pivot, col)
+		for j := range k {
+			l.Set(k, j, cols.At(j, p))
+		}
+		l.Set(k, k, pivot)
+		for _, r := range rest {
+			left[r] -= col[r] * col[r]
+		}
+	}
+	k := len(order)
+	inv = kernel.New64(k, k)
+	for i := range k {
+		row := inv.Row(i)
+		for j := range i {
+			kernel.Axpy64(-l.At(i, j), inv.Row(j)[:j+1], row[:j+1])
+		}
+		row[i] = 1
+		kernel.Scale64(1/l.At(i, i), row[:i+1])
+	}
+	return inv, order
+}
+
+// columnChunk is how many columns of a float32 matrix are widened at once.
+const columnChunk = 2048
+
+// widenColumns calls f with float64 copies of successive column ranges of a.
+func widenColumns(a Matrix, f func(c0, c1 int, w Matrix64)) {
+	buf := kernel.New64(a.Rows, min(columnChunk, a.Cols))
+	for c0 := 0; c0 < a.Cols; c0 += columnChunk {
+		c1 := min(c0+columnChunk, a.Cols)
+		w := buf.Slice(0, a.Rows, 0, c1-c0)
+		for i := range a.Rows {
+			kernel.F32ToF64(w.Row(i), a.Row(i)[c0:c1])
+		}
+		f(c0, c1, w)
+	}
+}
+
+// product64 returns c·a with a widened, in float64: c is [r,d], a [d,n].
+func product64(workers int, c Matrix64, a Matrix) Matrix64 {
+	out := kernel.New64(c.Rows, a.Cols)
+	widenColumns(a, func(c0, c1 int, w Matrix64) {
+		kernel.Gemm64(workers, false, false, 1, c, w, 0, out.Slice(0, out.Rows, c0, c1))
+	})
+	return out
+}
+
+// orthonormalRows makes the rows of v orthonormal, in order, for singular
+// vectors that came out of a division by their singular values s: those down
+// to 1e-4·s[0] are orthonormal to float32's accuracy already, the others are
+// orthogonalised against all before them, and what vanishes is replaced by
+// arbitrary directions (fixed ones: the result depends on nothing else).
+func orthonormalRows(v Matrix64, s []float64) {
+	state := uint64(0x9e3779b97f4a7c15)
+	for i := range v.Rows {
+		row := v.Row(i)
+		if i < len(s) && s[i] > 1e-4*s[0] {
+			kernel.Scale64(1/kernel.Nrm264(row), row)
+			continue
+		}
+		prior := v.Slice(0, i, 0, v.Cols)
+		coef := make([]float64, i)
+		for attempt := 0; ; attempt++ {
+			norm := kernel.Nrm264(row)
+			if attempt > 0 || !(norm > 0) || norm-norm != 0 {
+				for j := range row {
+					state = state*6364136223846793005 + 1442695040888963407
+					row[j] = float64(int64(state)>>11) * 0x1p-52
+				}
+				norm = kernel.Nrm264(row)
+			}
+			kernel.Scale64(1/norm, row)
+			for range 2 {
+				kernel.Gemv64(1, false, 1, prior, row, 0, coef)
+				kernel.Gemv64(1, true, -1, prior, coef, 1, row)
+			}
+			if norm = kernel.Nrm264(row); norm > 1e-3 {
+				kernel.Scale64(1/norm, row)
+				break
+			}
+		}
+	}
+}
+
+// gram returns W·Wᵀ [p,p] in float64.
+func (o operator) gram() Matrix64 {
+	g := kernel.New64(o.p, o.p)
+	beta := 0.0
+	if !o.flip {
+		widenColumns(o.a, func(_, _ int, w Matrix64) {
+			kernel.Syrk64(o.workers, false, 1, w, beta, g)
+			beta = 1
+		})
+		return g
+	}
+	widenRows(o.a, func(_, _ int, w Matrix64) {
+		kernel.Syrk64(o.workers, true, 1, w, beta, g)
+		beta = 1
+	})
+	return g
+}
+
+// product64 returns c·W in float64, c being [r,p].
+func (o operator) product64(c Matrix64) Matrix64 {
+	if !o.flip {
+		return product64(o.workers, c, o.a)
+	}
+	out := kernel.New64(c.Rows, o.n)
+	widenRows(o.a, func(r0, r1 int, w Matrix64) {
+		kernel.Gemm64(o.workers, false, true, 1, c, w, 0, out.Slice(0, out.Rows, r0, r1))
+	})
+	return out
+}
+
+// widenRows calls f with float64 copies of successive row ranges of a.
+func widenRows(a Matrix, f func(r0, r1 int, w Matrix64)) {
+	buf := kernel.New64(min(columnChunk, a.Rows), a.Cols)
+	for r0 := 0; r0 < a.Rows; r0 += columnChunk {
+		r1 := min(r0+columnChunk, a.Rows)
+		w := buf.Slice(0, r1-r0, 0, a.Cols)
+		for i := range w.Rows {
+			kernel.F32ToF64(w.Row(i), a.Row(r0+i))
+		}
+		f(r0, r1, w)
+	}
+}
