@@ -1,0 +1,9 @@
+#!/bin/sh
+# Compares the tokenizer package with the reference on generated lines and real
+# vocabularies: parity.sh PYTHON FOLDER-WITH-VOCABULARIES CLIP-DIRECTORY [LINES]
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$1" "$here/parity.py" "$2" "$3" "$work" "${4:-12000}"
+cd "$here" && go run ./parity "$work"
