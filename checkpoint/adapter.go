@@ -47,6 +47,7 @@ type Adapter struct {
 	// trained and decides nothing.
 	BaseModel string
 
+	fs      vfs.FS
 	file    *safetensors.File
 	modules []AdapterModule
 	saved   map[string]string
@@ -54,7 +55,7 @@ type Adapter struct {
 
 // OpenAdapter opens an adapter directory.
 func OpenAdapter(fsys vfs.FS, dir string) (*Adapter, error) {
-	a := &Adapter{Dir: dir, saved: map[string]string{}}
+	a := &Adapter{Dir: dir, fs: fsys, saved: map[string]string{}}
 	if err := a.open(fsys); err != nil {
 		_ = a.Close()
 		return nil, fmt.Errorf("adapter %s: %w", dir, err)

@@ -129,6 +129,7 @@ func (m *Module) Parameters() int64 {
 
 // Config is the smile block of a fused model's config.json.
 type Config struct {
+	Base          string // the base's folder
 	BaseModelType string
 	Experts       []Expert
 	TopK          int
@@ -155,19 +156,43 @@ func (c *Config) ExpertNames() []string {
 	return names
 }
 
-// The names of a module's tensors.
-func VtName(module string) string           { return module + ".smile.vt" }
-func USName(module string) string           { return module + ".smile.us" }
-func BiasName(module string) string         { return module + ".smile.bias" }
+// VtName names the right singular vectors of a module's experts.
+func VtName(module string) string { return module + ".smile.vt" }
+
+// USName names the scaled left singular vectors of a module's experts.
+func USName(module string) string { return module + ".smile.us" }
+
+// BiasName names the changes of a module's bias.
+func BiasName(module string) string { return module + ".smile.bias" }
+
+// DenseName names the delta of expert e, kept whole.
 func DenseName(module string, e int) string { return module + ".smile.dense." + strconv.Itoa(e) }
-func OwnName(e int, tensor string) string   { return "smile.own." + strconv.Itoa(e) + "." + tensor }
-func IsExpertTensor(tensor string) bool {
-	return strings.Contains(tensor, ".smile.") || strings.HasPrefix(tensor, "smile.own.")
+
+// OwnName names a tensor that only expert e has.
+func OwnName(e int, tensor string) string { return ownPrefix + strconv.Itoa(e) + "." + tensor }
+
+const ownPrefix = "smile.own."
+
+// ParseOwn is the inverse of OwnName.
+func ParseOwn(name string) (e int, tensor string, ok bool) {
+	rest, ok := strings.CutPrefix(name, ownPrefix)
+	if !ok {
+		return 0, "", false
+	}
+	number, tensor, ok := strings.Cut(rest, ".")
+	e, err := strconv.Atoi(number)
+	return e, tensor, ok && err == nil && e >= 0
+}
+
+// IsExpertTensor tells the experts' tensors from the base's.
+func IsExpertTensor(name string) bool {
+	return strings.Contains(name, ".smile.") || strings.HasPrefix(name, ownPrefix)
 }
 
 // block is Config as it stands in the file.
 type block struct {
 	Format        int       `json:"format"`
+	Base          string    `json:"base,omitempty"`
 	BaseModelType string    `json:"base_model_type"`
 	Experts       []Expert  `json:"experts"`
 	NumExperts    int       `json:"num_local_experts"`
@@ -244,7 +269,7 @@ func strict(data []byte, v any) error {
 // MarshalJSON writes the block.
 func (c *Config) MarshalJSON() ([]byte, error) {
 	return json.Marshal(block{
-		Format: FormatVersion, BaseModelType: c.BaseModelType, Experts: c.Experts,
+		Format: FormatVersion, Base: c.Base, BaseModelType: c.BaseModelType, Experts: c.Experts,
 		NumExperts: len(c.Experts), TopK: c.TopK, RouterRank: c.RouterRank, Modules: c.Modules,
 	})
 }
@@ -266,7 +291,7 @@ func ParseConfig(data []byte) (*Config, error) {
 	if err := strict(data, &b); err != nil {
 		return nil, fmt.Errorf("smile: block of config.json: %w", err)
 	}
-	c := &Config{BaseModelType: b.BaseModelType, Experts: b.Experts, TopK: b.TopK, RouterRank: b.RouterRank, Modules: b.Modules}
+	c := &Config{Base: b.Base, BaseModelType: b.BaseModelType, Experts: b.Experts, TopK: b.TopK, RouterRank: b.RouterRank, Modules: b.Modules}
 	if b.NumExperts != len(b.Experts) {
 		return nil, fmt.Errorf("smile: num_local_experts is %d, but %d experts are listed", b.NumExperts, len(b.Experts))
 	}

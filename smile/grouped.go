@@ -1,0 +1,140 @@
+package smile
+
+import (
+	"smelt/internal/kernel"
+	"smelt/nn"
+)
+
+// groups holds the pairs (token, choice) sorted by expert, in token order
+// within one.
+type groups struct {
+	start []int32 // [E+1]: the pairs of expert e are start[e]…start[e+1]
+	token []int32 // [pairs]
+	at    []int32 // [N, TopK]: where a choice of a token stands among the pairs
+}
+
+// group sorts the selected pairs by expert.
+func (l *Linear) group(p *nn.Pass, r routing) groups {
+	e, n := len(l.experts), len(r.selected)
+	g := groups{start: p.Ints(e + 1), token: p.Ints(n), at: p.Ints(n)}
+	clear(g.start)
+	for _, s := range r.selected {
+		g.start[s+1]++
+	}
+	for i := range e {
+		g.start[i+1] += g.start[i]
+	}
+	next := p.Ints(e)
+	copy(next, g.start)
+	for i, s := range r.selected {
+		g.at[i] = next[s]
+		g.token[next[s]] = int32(i / l.topK)
+		next[s]++
+	}
+	return g
+}
+
+// forwardGrouped adds the experts' part to y, the tokens sorted by expert;
+// scores [N, touched·g] are the routers' down-projections.
+func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
+	g := l.group(p, r)
+	pairs := len(g.token)
+	rank, gather := 0, l.whole
+	for i := range l.experts {
+		rank = max(rank, l.experts[i].rank)
+		gather = gather || l.experts[i].rest.Rows > 0
+	}
+	var xs kernel.Matrix // the tokens' rows by expert
+	if gather {
+		xs = p.Matrix(pairs, x.Cols)
+		l.gather(p, xs, x, g)
+	}
+	down := p.Matrix(pairs, rank)
+	problems := p.Problems(len(l.experts))[:0]
+	for i := range l.experts {
+		e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
+		if lo == hi || e.rank == 0 {
+			continue
+		}
+		known := min(l.g, e.rank)
+		for j := lo; j < hi; j++ {
+			copy(down.Row(j)[:known], scores.Row(int(g.token[j]))[e.score:])
+		}
+		if e.rest.Rows > 0 {
+			problems = append(problems, kernel.Problem{
+				C: down.Slice(lo, hi, known, e.rank), X: xs.Slice(lo, hi, 0, xs.Cols), W: e.rest,
+			})
+		}
+	}
+	kernel.GemmGroup(p.Workers, problems)
+	l.up(p, y, xs, down, g, r)
+	l.addBias(y, r)
+}
+
+// gather copies the rows of x into the order of the pairs.
+func (l *Linear) gather(p *nn.Pass, xs, x kernel.Matrix, g groups) {
+	if p.Serial(xs.Rows, xs.Cols) {
+		gatherRows(xs, x, g, 0, xs.Rows)
+		return
+	}
+	p.ForRows(xs.Rows, xs.Cols, func(lo, hi int) { gatherRows(xs, x, g, lo, hi) })
+}
+
+func gatherRows(xs, x kernel.Matrix, g groups, lo, hi int) {
+	for j := lo; j < hi; j++ {
+		copy(xs.Row(j), x.Row(int(g.token[j])))
+	}
+}
+
+// up multiplies the down-projections with each expert's us, and the inputs
+// with the experts kept whole, and adds the results to y, a band of columns at
+// a time so that what is between stays in cache.
+func (l *Linear) up(p *nn.Pass, y, xs, down kernel.Matrix, g groups, r routing) {
+	pairs := down.Rows
+	if pairs == 0 {
+		return
+	}
+	const band = 1 << 18 // elements
+	width := min(y.Cols, max(64, band/pairs&^63))
+	ups := p.Matrix(pairs, width)
+	all := p.Problems(len(l.experts))
+	for c := 0; c < y.Cols; c += width {
+		w := min(width, y.Cols-c)
+		problems := all[:0]
+		for i := range l.experts {
+			e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
+			pr := kernel.Problem{C: ups.Slice(lo, hi, 0, w)}
+			switch {
+			case lo == hi:
+				continue
+			case e.dense.Rows > 0:
+				pr.X, pr.W = xs.Slice(lo, hi, 0, xs.Cols), e.dense.Slice(c, c+w)
+			case e.rank > 0:
+				pr.X, pr.W = down.Slice(lo, hi, 0, e.rank), e.us.Slice(c, c+w)
+			default:
+				continue
+			}
+			problems = append(problems, pr)
+		}
+		kernel.GemmGroup(p.Workers, problems)
+		l.scatter(p, y.Slice(0, y.Rows, c, c+w), ups.Slice(0, pairs, 0, w), g, r)
+	}
+}
+
+// scatter adds the pairs' rows, times their weights, to the rows of their
+// tokens, in the order of the choices.
+func (l *Linear) scatter(p *nn.Pass, y, ups kernel.Matrix, g groups, r routing) {
+	if p.Serial(y.Rows, y.Cols) {
+		l.scatterRows(y, ups, g, r, 0, y.Rows)
+		return
+	}
+	p.ForRows(y.Rows, y.Cols, func(lo, hi int) { l.scatterRows(y, ups, g, r, lo, hi) })
+}
+
+func (l *Linear) scatterRows(y, ups kernel.Matrix, g groups, r routing, lo, hi int) {
+	for i := lo * l.topK; i < hi*l.topK; i++ {
+		if e := &l.experts[r.selected[i]]; e.rank > 0 || e.dense.Rows > 0 {
+			kernel.Axpy(r.weights[i], ups.Row(int(g.at[i])), y.Row(i/l.topK))
+		}
+	}
+}
