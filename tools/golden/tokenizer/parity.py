@@ -27,11 +27,11 @@ def main(folder, clip_dir, out, count):
         here = os.path.join(out, name)
         os.makedirs(here, exist_ok=True)
         t.save(os.path.join(here, "tokenizer.json"))
-        names[name] = here, reference.backend(t)
-    names["pool"] = clip_dir, reference.directory(CLIPTokenizer.from_pretrained(clip_dir))
+        names[name] = here, reference.backend(t), reference.fastest(t)
+    names["pool"] = clip_dir, reference.directory(CLIPTokenizer.from_pretrained(clip_dir)), None
     cases = []
-    for name, (here, (encode, decode)) in names.items():
-        rows, seconds = reference.answers(encode, decode, lines)
+    for name, (here, (encode, decode), batch) in names.items():
+        rows, seconds = reference.answers(encode, decode, lines, batch)
         with open(os.path.join(out, name + ".answers.json"), "w") as f:
             json.dump(rows, f)
         cases.append({"name": name, "dir": here, "answers": os.path.join(out, name + ".answers.json"), "seconds": seconds})
