@@ -52,9 +52,9 @@ type verdict struct {
 	upper  []float64 // squares of upper bounds on the leading singular values
 }
 
-// check judges the basis and, where that is promising, completes the
-// certificate.
-func (k *krylov) check(vectors bool) verdict {
+// check judges the basis and, where that is promising or the basis final,
+// completes the certificate.
+func (k *krylov) check(vectors, final bool) verdict {
 	r, g := k.opt.Rank, k.opt.RouterRank
 	var v verdict
 	keep := 0
@@ -76,7 +76,7 @@ func (k *krylov) check(vectors bool) verdict {
 		excess := max(0, sum(probed[:r])-captured)
 		if outside <= kappa/2 {
 			k.mu, k.failed = min(k.mu, outside), 0
-		} else if k.mu > kappa/2 && k.missing(captured+excess/2, captured) <= k.opt.Tolerance {
+		} else if k.mu > kappa/2 && (final || k.missing(captured+excess/2, captured) <= k.opt.Tolerance) {
 			k.probe()
 		}
 		if k.mu < kappa {

@@ -121,7 +121,7 @@ func solveKrylov(op operator, opt Options, energy float64, vectors bool) (k *kry
 			// Nothing is left of H times the basis: all of the energy is inside,
 			// or the start missed a part, which a new one will not.
 			if k.outside() <= 2*rounding*energy {
-				return k, k.check(vectors), true
+				return k, k.check(vectors, true), true
 			}
 			k.restart(block)
 			continue
@@ -130,7 +130,7 @@ func solveKrylov(op operator, opt Options, energy float64, vectors bool) (k *kry
 			return nil, v, false
 		}
 		if full || k.d >= first {
-			if v = k.check(vectors); v.cert.Met || full {
+			if v = k.check(vectors, full); v.cert.Met || full {
 				return k, v, true
 			}
 		}
