@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math/bits"
 	"sync"
 	"unsafe"
 
@@ -10,54 +11,118 @@ import (
 type float interface{ float32 | float64 }
 
 // engine multiplies matrices of one element type with the register tiles of one
-// variant, in the manner of GotoBLAS: op(b) is packed into panels of nr columns
-// that lie as the tiles read them; a block of op(a) is packed into panels of mr
-// rows; tiles then run over both from the caches.
+// variant, in the manner of GotoBLAS: the right operand is packed into panels
+// of nr columns that lie as the tiles read them; the left operand is read where
+// it lies or packed, block by block, into panels of mr rows; tiles then run over
+// both from the caches.
 //
 // The k dimension is cut into blocks that depend on k alone, and every element
-// of c receives them in order. So neither the workers nor the packing nor a
-// tile's place changes a bit of the result.
+// of the result is one chain of multiply-adds per block, in order. So neither
+// the workers, nor the packing, nor a tile's place change a bit of it.
 type engine[T float] struct {
-	lanes int // of a vector
-	mr    int // rows of the largest tile
-	nr    int // columns of the widest tile, 2*lanes
-	tiles [3][]func(*tile)
-	wide  sync.Pool // *[]T, for panels of b
-	high  sync.Pool // *[]T, for panels of a
+	lanes  int // of a vector
+	mr     int // rows of the largest tile
+	direct int // rows of the tile that reads the left operand where it lies
+	nr     int // columns of the widest tile, 2*lanes
+	tiles  [3][]func(*tile)
+	packers
+
+	right, left, sums sync.Pool // *[]T
 }
 
 const (
-	blockK   = 384      // most k of a block: a panel of b then takes the first-level cache
-	blockM   = 14 * 16  // most rows of a packed block of a, which stays in the second-level cache
-	packB    = 12 << 20 // bytes of op(b) packed at once, which stay in the third-level cache
-	padPanel = 16       // elements between the rows of a packed panel of a, against cache-set conflicts
+	blockK   = 384      // most k of a block: a panel of the right operand then fits the first-level cache
+	blockM   = 16 * 14  // most rows of a block of the left operand, which stays in the second-level cache
+	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
+	fewCols  = 8        // up to this many panels, the left operand is not worth packing
+	padPanel = 16       // elements between packed rows, against cache-set conflicts
 )
 
-// view is a matrix of the engine's element type.
-type view[T float] struct {
-	rows, cols, stride int
-	data               []T
+// operand is op(x) of a stored matrix x: element (i,j) lies at row i and column
+// j of x, or at row j and column i if trans.
+type operand struct {
+	data   unsafe.Pointer
+	stride int // bytes between rows of x
+	size   int // bytes of an element
+	kind   kind
+	trans  bool
 }
 
-func buffer[T float](pool *sync.Pool, n int) *[]T {
-	p, _ := pool.Get().(*[]T)
-	if p == nil {
-		p = new([]T)
+func (o operand) at(i, j int) unsafe.Pointer {
+	if o.trans {
+		i, j = j, i
 	}
-	if cap(*p) < n {
-		*p = alignedSlice[T](n)
-	}
-	*p = (*p)[:n]
-	return p
+	return unsafe.Add(o.data, i*o.stride+j*o.size)
 }
 
-// alignedSlice returns n zeros at an address that 64 divides.
-func alignedSlice[T float](n int) []T {
+func (o operand) transposed() operand {
+	o.trans = !o.trans
+	return o
+}
+
+// product is one run of an engine: c = alpha·left·right + beta·c, with left
+// [m,k] and right [k,n]. Where flip is set, c holds the transpose [n,m].
+type product[T float] struct {
+	*engine[T]
+	left, right operand
+	alpha, beta T
+	c           []T
+	cStride     int // elements
+	flip        bool
+	m, n, k     int
+	kLen        int // k of all blocks but the last
+	pack        bool
+}
+
+func elemSize[T float]() int {
 	var z T
-	size := int(unsafe.Sizeof(z))
-	s := make([]T, n+64/size)
-	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(s)))&63) / size
-	return s[off : off+n]
+	return int(unsafe.Sizeof(z))
+}
+
+// multiply computes c = alpha·a·b + beta·c, with a [m,k], b [k,n], c [m,n].
+func (e *engine[T]) multiply(workers, m, n, k int, alpha T, a, b operand, beta T, c []T, cStride int) {
+	if m == 0 || n == 0 {
+		return
+	}
+	if k == 0 || alpha == 0 {
+		scaleRows(c, cStride, m, n, beta)
+		return
+	}
+	if m*n*k < 1<<15 {
+		workers = 1
+	}
+	p := product[T]{engine: e, left: a, right: b, alpha: alpha, beta: beta, c: c, cStride: cStride, m: m, n: n, k: k}
+	if e.cost(b.transposed(), a.transposed(), n, m) < e.cost(a, b, m, n) {
+		p.left, p.right, p.m, p.n, p.flip = b.transposed(), a.transposed(), n, m, true
+	}
+	_, p.kLen = blocks(k, blockK, 4)
+	size := elemSize[T]()
+	_, nLen := blocks(p.n, max(e.nr, packR/(k*size)/e.nr*e.nr), e.nr)
+	for j := 0; j < p.n; j += nLen {
+		p.columns(workers, j, min(nLen, p.n-j))
+	}
+}
+
+// cost estimates the time of a product per unit of k, in instructions on whole
+// vectors: packing both sides, and multiplying, edges rounded up.
+func (e *engine[T]) cost(left, right operand, m, n int) int {
+	lanes := e.lanes
+	vecs := (n + lanes - 1) / lanes
+	sum := m * vecs * lanes // in 1/lanes of a multiply-add
+	if right.trans {
+		sum += 10 * n
+	} else {
+		sum += 4 * n
+	}
+	switch {
+	case left.trans:
+		sum += 5 * m
+	case left.kind != native:
+		sum += 4 * m
+	case vecs > 2*fewCols:
+		sum += 3 * m
+	}
+	return sum
 }
 
 // blocks cuts n into the fewest parts of at most size, as equal as multiples of
@@ -70,50 +135,29 @@ func blocks(n, size, unit int) (count, length int) {
 	return (n + length - 1) / length, length
 }
 
-// product is one run of the engine: c = alpha·op(a)·op(b) + beta·c.
-type product[T float] struct {
-	*engine[T]
-	transA, transB bool
-	alpha, beta    T
-	a, b, c        view[T]
-	m, n, k        int
-	kParts, kLen   int
-}
-
-func (e *engine[T]) multiply(workers int, p product[T]) {
-	p.engine = e
-	if p.m == 0 || p.n == 0 {
-		return
-	}
-	if p.k == 0 || p.alpha == 0 {
-		scaleView(p.c, p.beta)
-		return
-	}
-	p.kParts, p.kLen = blocks(p.k, blockK, 4)
-	size := int(unsafe.Sizeof(p.alpha))
-	_, nLen := blocks(p.n, max(e.nr, packB/(p.k*size)/e.nr*e.nr), e.nr)
-	for j := 0; j < p.n; j += nLen {
-		p.columns(workers, j, min(nLen, p.n-j))
-	}
-}
-
-// columns computes columns [j0, j0+n) of c.
+// columns computes columns [j0, j0+n) of the product.
 func (p *product[T]) columns(workers, j0, n int) {
 	panels := (n + p.nr - 1) / p.nr
-	buf := buffer[T](&p.wide, panels*p.nr*p.k)
-	defer p.wide.Put(buf)
+	buf := buffer[T](&p.engine.right, panels*p.nr*p.k)
+	defer p.engine.right.Put(buf)
 	packed := *buf
 	parallel.For(workers, panels, func(j int) {
 		col := j * p.nr
-		p.packPanelB(packed, panels, j, j0+col, min(p.nr, n-col))
+		p.packRight(packed, panels, j, j0+col, min(p.nr, n-col))
 	})
 
-	// A few tasks for each worker even out their speeds; each packs its own a.
+	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
+	// A few tasks for each worker even out their speeds; each packs its own
+	// block of the left operand.
 	w := parallel.Workers(workers)
-	rowParts, rowLen := blocks(p.m, min(blockM, max(p.mr, (p.m+3*w-1)/(3*w))), 1)
-	if w == 1 {
-		rowParts, rowLen = blocks(p.m, blockM, 1)
+	most := blockM
+	if !p.pack && panels > 1 {
+		most = p.conflictFree()
 	}
+	if w > 1 {
+		most = min(most, max(p.mr, (p.m+3*w-1)/(3*w)))
+	}
+	rowParts, rowLen := blocks(p.m, most, 1)
 	colParts, colLen := 1, panels
 	if w > 1 && rowParts < 2*w {
 		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
@@ -124,89 +168,97 @@ func (p *product[T]) columns(workers, j0, n int) {
 	})
 }
 
-// packPanelB packs columns [col, col+n) of op(b), one panel, all of k, into
-// dst: block after block of k, in each block panel after panel, in each panel
-// k rows of nr elements; missing columns become zero.
-func (p *product[T]) packPanelB(dst []T, panels, panel, col, n int) {
+// conflictFree returns how many rows of the left operand, read where they lie,
+// stay together in a second-level cache of 16 ways of 64 KiB.
+func (p *product[T]) conflictFree() int {
+	const way = 1 << 16
+	groups := way / max(1<<bits.TrailingZeros(uint(p.left.stride|way)), p.kLen*p.left.size)
+	return min(blockM, max(p.direct, 12*max(1, groups)/p.direct*p.direct))
+}
+
+// packRight packs columns [col, col+n) of the right operand, one panel, all of
+// k: block after block of k, in each block panel after panel, in each panel k
+// rows of nr elements. Where a panel has fewer columns, the last vector that has
+// some is filled up with zeros, and what lies beyond is left as it is.
+func (p *product[T]) packRight(dst []T, panels, panel, col, n int) {
+	size := elemSize[T]()
 	for k := 0; k < p.k; k += p.kLen {
 		kn := min(p.kLen, p.k-k)
 		d := dst[(k*panels+panel*kn)*p.nr:][:kn*p.nr]
-		if p.transB {
-			packTrans(d, p.nr, p.b.data[col*p.b.stride+k:], p.b.stride, n, kn)
-		} else {
-			packRows(d, p.nr, p.b.data[k*p.b.stride+col:], p.b.stride, kn, n)
+		if !p.right.trans {
+			call(p.copyRows[p.right.kind], packing{
+				dst: unsafe.Pointer(&d[0]), dstStride: p.nr * size,
+				src: p.right.at(k, col), srcStride: p.right.stride,
+				rows: kn, vecs: (n + p.lanes - 1) / p.lanes, mask: lastMask(n, p.lanes), ahead: 4 * p.right.stride,
+			})
+			continue
+		}
+		for half := 0; half < n; half += p.lanes {
+			call(p.transpose[p.right.kind], packing{
+				dst: unsafe.Pointer(&d[half]), dstStride: p.nr * size,
+				src: p.right.at(k, col+half), srcStride: p.right.stride,
+				rows: min(p.lanes, n-half), vecs: (kn + p.lanes - 1) / p.lanes, mask: lastMask(kn, p.lanes),
+			})
 		}
 	}
 }
 
-// packRows copies rows × cols elements to rows of width stride, filled up with
-// zeros.
-func packRows[T float](dst []T, width int, src []T, stride, rows, cols int) {
-	for i := range rows {
-		d := dst[i*width : (i+1)*width]
-		copy(d, src[i*stride:][:cols])
-		clear(d[cols:])
-	}
+// lastMask returns the bits of the last of the vectors that hold n elements.
+func lastMask(n, lanes int) uint64 { return 1<<((n-1)%lanes+1) - 1 }
+
+// call runs a packing kernel without letting its argument escape to the heap.
+func call(kernel func(*packing), p packing) {
+	kernel((*packing)(hide(unsafe.Pointer(&p))))
 }
 
-// packTrans copies the transpose of rows × cols elements to rows of width
-// stride, filled up with zeros.
-func packTrans[T float](dst []T, width int, src []T, stride, rows, cols int) {
-	if rows < width {
-		clear(dst[:cols*width])
-	}
-	for i := range rows {
-		s := src[i*stride:][:cols]
-		for j, v := range s {
-			dst[j*width+i] = v
-		}
-	}
+// hide returns p unseen by escape analysis. Kernels keep no pointers, so what p
+// points to may live on the stack.
+//
+//go:nosplit
+func hide(p unsafe.Pointer) unsafe.Pointer {
+	x := uintptr(p)
+	return *(*unsafe.Pointer)(unsafe.Pointer(&x))
 }
 
-// block computes rows [i0, i0+m) of c, and of the packed columns (n of them,
-// which start at column j0 of c) the panels [first, first+count).
+// block computes rows [i0, i0+m) of the product, and of the packed columns (n
+// of them, which start at column j0) the panels [first, first+count).
 func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
-	size := int(unsafe.Sizeof(p.alpha))
-	parts, height := blocks(m, p.mr, 1)
-	var t tile
-	t.alpha = bits(p.alpha)
-	var buf *[]T
-	pack := count > 1 || p.transA
-	if pack {
-		buf = buffer[T](&p.high, m*(p.kLen+padPanel)+64)
-		defer p.high.Put(buf)
+	size := elemSize[T]()
+	mr := p.mr
+	if !p.pack {
+		mr = p.direct
 	}
-	t.bStep = p.nr * size
-	t.cRow = p.c.stride * size
+	parts, height := blocks(m, mr, 1)
+	var left []T
+	if p.pack {
+		buf := buffer[T](&p.engine.left, m*(p.kLen+padPanel)+p.lanes)
+		defer p.engine.left.Put(buf)
+		left = *buf
+	}
+	c, cStride, beta := p.c, p.cStride, p.beta
+	if p.flip {
+		buf := buffer[T](&p.sums, m*count*p.nr)
+		defer p.sums.Put(buf)
+		c, cStride, beta = *buf, count*p.nr, 0
+	} else {
+		c = c[i0*cStride+j0+first*p.nr:]
+	}
+	t := (*tile)(hide(unsafe.Pointer(&tile{alpha: toBits(p.alpha), bStep: p.nr * size, cRow: cStride * size})))
 	for k := 0; k < p.k; k += p.kLen {
 		kn := min(p.kLen, p.k-k)
 		t.k = kn
-		t.beta = bits(T(1))
+		t.beta = toBits(T(1))
 		if k == 0 {
-			t.beta = bits(p.beta)
+			t.beta = toBits(beta)
 		}
-		var a []T
-		switch {
-		case p.transA:
-			a = *buf
-			for i := range parts {
-				h := min(height, m-i*height)
-				packRows(a[i*height*kn:], h, p.a.data[k*p.a.stride+i0+i*height:], p.a.stride, kn, h)
-			}
-		case pack:
-			a = *buf
-			packRows(a, kn+padPanel, p.a.data[i0*p.a.stride+k:], p.a.stride, m, kn)
-			t.aRow, t.aStep = (kn+padPanel)*size, size
-		default:
-			a = p.a.data[i0*p.a.stride+k:]
-			t.aRow, t.aStep = p.a.stride*size, size
+		if p.pack {
+			p.packLeft(left, i0, m, height, k, kn)
 		}
 		for j := first; j < first+count; j++ {
 			t.b = unsafe.Pointer(&packed[(k*panels+j*kn)*p.nr])
 			cols := min(p.nr, n-j*p.nr)
-			nv := (cols + p.lanes - 1) / p.lanes
-			t.lanes = cols - (nv-1)*p.lanes
-			t.mask = 1<<t.lanes - 1
+			t.lanes, t.mask = (cols-1)%p.lanes+1, lastMask(cols, p.lanes)
+			tiles := p.tiles[(cols+p.lanes-1)/p.lanes]
 			for i := range parts {
 				r := i * height
 				h := min(height, m-r)
@@ -214,24 +266,72 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 				if next >= m {
 					next = 0
 				}
-				if p.transA {
-					t.a = unsafe.Pointer(&a[r*kn])
-					t.next = unsafe.Pointer(&a[next*kn])
+				switch {
+				case !p.pack:
+					t.aRow, t.aStep = p.left.stride, size
+					t.a, t.next = p.left.at(i0+r, k), p.left.at(i0+next, k)
+				case p.left.trans:
 					t.aRow, t.aStep = size, h*size
-				} else {
-					t.a = unsafe.Pointer(&a[r*t.aRow/size])
-					t.next = unsafe.Pointer(&a[next*t.aRow/size])
+					t.a, t.next = unsafe.Pointer(&left[r*kn]), unsafe.Pointer(&left[next*kn])
+				default:
+					t.aRow, t.aStep = (kn+padPanel)*size, size
+					t.a, t.next = unsafe.Pointer(&left[r*(kn+padPanel)]), unsafe.Pointer(&left[next*(kn+padPanel)])
 				}
-				t.c = unsafe.Pointer(&p.c.data[(i0+r)*p.c.stride+j0+j*p.nr])
-				p.tiles[nv][h](&t)
+				t.c = unsafe.Pointer(&c[r*cStride+(j-first)*p.nr])
+				tiles[h](t)
 			}
+		}
+	}
+	if p.flip {
+		p.unflip(c, cStride, i0, m, j0+first*p.nr, min(count*p.nr, n-first*p.nr))
+	}
+}
+
+// packLeft packs rows [i0, i0+m) of the left operand and kn of its columns:
+// row by row, or, where it is stored transposed, in panels of height rows, in
+// each panel column by column.
+func (p *product[T]) packLeft(dst []T, i0, m, height, k, kn int) {
+	size := elemSize[T]()
+	if !p.left.trans {
+		call(p.copyRows[p.left.kind], packing{
+			dst: unsafe.Pointer(&dst[0]), dstStride: (kn + padPanel) * size,
+			src: p.left.at(i0, k), srcStride: p.left.stride,
+			rows: m, vecs: (kn + p.lanes - 1) / p.lanes, mask: lastMask(kn, p.lanes), ahead: 4 * p.left.stride,
+		})
+		return
+	}
+	full := m / height
+	for _, s := range [2]struct{ row, height, panels int }{{0, height, full}, {full * height, m - full*height, 1}} {
+		for lane := 0; lane < s.height && s.panels > 0; lane += p.lanes {
+			call(p.spread, packing{
+				dst: unsafe.Pointer(&dst[s.row*kn+lane]), dstStride: s.height * size,
+				src: p.left.at(i0+s.row+lane, k), srcStride: p.left.stride,
+				rows: kn, vecs: s.panels, mask: 1<<min(p.lanes, s.height-lane) - 1, ahead: 4 * p.left.stride,
+				srcStep: s.height * size, dstStep: s.height * kn * size,
+			})
 		}
 	}
 }
 
-func scaleView[T float](c view[T], beta T) {
-	for i := range c.rows {
-		row := c.data[i*c.stride:][:c.cols]
+// unflip adds the sums [m,n] to rows [j0, j0+n) and columns [i0, i0+m) of c.
+func (p *product[T]) unflip(sums []T, stride, i0, m, j0, n int) {
+	for j := range n {
+		row := p.c[(j0+j)*p.cStride+i0:][:m]
+		if p.beta == 0 {
+			for i := range row {
+				row[i] = sums[i*stride+j]
+			}
+			continue
+		}
+		for i := range row {
+			row[i] = sums[i*stride+j] + p.beta*row[i]
+		}
+	}
+}
+
+func scaleRows[T float](c []T, stride, rows, cols int, beta T) {
+	for i := range rows {
+		row := c[i*stride:][:cols]
 		if beta == 0 {
 			clear(row)
 			continue
@@ -242,16 +342,41 @@ func scaleView[T float](c view[T], beta T) {
 	}
 }
 
-func bits[T float](v T) uint64 {
-	switch v := any(v).(type) {
-	case float32:
+// toBits returns v's bits, in the low half for float32.
+func toBits[T float](v T) uint64 {
+	if unsafe.Sizeof(v) == 4 {
 		return uint64(*(*uint32)(unsafe.Pointer(&v)))
-	case float64:
-		return *(*uint64)(unsafe.Pointer(&v))
 	}
-	return 0
+	return *(*uint64)(unsafe.Pointer(&v))
 }
 
-func view32(m Matrix) view[float32] { return view[float32]{m.Rows, m.Cols, m.Stride, m.Data} }
+func fromBits[T float](v uint64) T {
+	var z T
+	if unsafe.Sizeof(z) == 4 {
+		w := uint32(v)
+		return *(*T)(unsafe.Pointer(&w))
+	}
+	return *(*T)(unsafe.Pointer(&v))
+}
 
-func view64(m Matrix64) view[float64] { return view[float64]{m.Rows, m.Cols, m.Stride, m.Data} }
+// buffer returns n elements from the pool, of any content, at an address that
+// 64 divides.
+func buffer[T float](pool *sync.Pool, n int) *[]T {
+	p, _ := pool.Get().(*[]T)
+	if p == nil {
+		p = new([]T)
+	}
+	if cap(*p) < n {
+		*p = aligned[T](n)
+	}
+	*p = (*p)[:n]
+	return p
+}
+
+// aligned returns n zeros at an address that 64 divides.
+func aligned[T float](n int) []T {
+	size := elemSize[T]()
+	s := make([]T, n+64/size)
+	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(s)))&63) / size
+	return s[off : off+n]
+}

@@ -15,10 +15,7 @@ func Gemm(workers int, transA, transB bool, alpha float32, a, b Matrix, beta flo
 	b.check("Gemm: b")
 	c.check("Gemm: c")
 	k := checkGemm("Gemm", transA, transB, a.Rows, a.Cols, b.Rows, b.Cols, c.Rows, c.Cols)
-	active.f32.multiply(workers, product[float32]{
-		transA: transA, transB: transB, alpha: alpha, beta: beta,
-		a: view32(a), b: view32(b), c: view32(c), m: c.Rows, n: c.Cols, k: k,
-	})
+	active.f32.multiply(workers, c.Rows, c.Cols, k, alpha, a.operand(transA), b.operand(transB), beta, c.Data, c.Stride)
 }
 
 // Gemm64 is [Gemm] in float64.
@@ -27,10 +24,7 @@ func Gemm64(workers int, transA, transB bool, alpha float64, a, b Matrix64, beta
 	b.check("Gemm64: b")
 	c.check("Gemm64: c")
 	k := checkGemm("Gemm64", transA, transB, a.Rows, a.Cols, b.Rows, b.Cols, c.Rows, c.Cols)
-	active.f64.multiply(workers, product[float64]{
-		transA: transA, transB: transB, alpha: alpha, beta: beta,
-		a: view64(a), b: view64(b), c: view64(c), m: c.Rows, n: c.Cols, k: k,
-	})
+	active.f64.multiply(workers, c.Rows, c.Cols, k, alpha, a.operand(transA), b.operand(transB), beta, c.Data, c.Stride)
 }
 
 // Syrk64 computes the symmetric c = alpha·a·aᵀ + beta·c (or alpha·aᵀ·a + beta·c

@@ -10,7 +10,7 @@ var generic = variant{
 
 // genericEngine has tiles of up to 4 rows and 2 "vectors" of 4 columns.
 func genericEngine[T float]() *engine[T] {
-	e := &engine[T]{lanes: 4, mr: 4, nr: 8}
+	e := &engine[T]{lanes: 4, mr: 4, direct: 4, nr: 8, packers: genericPackers[T](4)}
 	for nv := 1; nv <= 2; nv++ {
 		e.tiles[nv] = make([]func(*tile), e.mr+1)
 		for m := 1; m <= e.mr; m++ {
@@ -64,13 +64,4 @@ func genericTile[T float](t *tile, m, n int) {
 			j += w
 		}
 	}
-}
-
-func fromBits[T float](v uint64) T {
-	var z T
-	if unsafe.Sizeof(z) == 4 {
-		w := uint32(v)
-		return *(*T)(unsafe.Pointer(&w))
-	}
-	return *(*T)(unsafe.Pointer(&v))
 }

@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Matrix is a row-major float32 matrix: element (i,j) is Data[i*Stride+j].
 // Views share Data, so that a Matrix is passed by value.
@@ -44,6 +47,10 @@ func (m Matrix) Set(i, j int, v float32) { m.Data[i*m.Stride+j] = v }
 
 func (m Matrix) check(op string) { checkShape(op, m.Rows, m.Cols, m.Stride, len(m.Data)) }
 
+func (m Matrix) operand(trans bool) operand {
+	return operand{data: unsafe.Pointer(unsafe.SliceData(m.Data)), stride: 4 * m.Stride, size: 4, trans: trans}
+}
+
 // Matrix64 is [Matrix] in float64.
 type Matrix64 struct {
 	Rows, Cols, Stride int
@@ -80,6 +87,10 @@ func (m Matrix64) At(i, j int) float64 { return m.Data[i*m.Stride+j] }
 func (m Matrix64) Set(i, j int, v float64) { m.Data[i*m.Stride+j] = v }
 
 func (m Matrix64) check(op string) { checkShape(op, m.Rows, m.Cols, m.Stride, len(m.Data)) }
+
+func (m Matrix64) operand(trans bool) operand {
+	return operand{data: unsafe.Pointer(unsafe.SliceData(m.Data)), stride: 8 * m.Stride, size: 8, trans: trans}
+}
 
 // span returns the bounds in Data of a view of a rows × cols matrix.
 func span(rows, cols, stride, r0, r1, c0, c1 int) (lo, hi int) {

@@ -19,7 +19,7 @@ type variant struct {
 const Env = "SMELT_KERNEL"
 
 // variants holds what this CPU runs, the best first and generic last.
-var variants = append(native(), &generic)
+var variants = append(machine(), &generic)
 
 var active, choiceErr = choose(os.Getenv(Env), variants)
 

@@ -4,8 +4,8 @@ package kernel
 
 import "golang.org/x/sys/cpu"
 
-// native returns the variants in assembly that this CPU runs, the best first.
-func native() []*variant {
+// machine returns the variants in assembly that this CPU runs, the best first.
+func machine() []*variant {
 	var vs []*variant
 	x := cpu.X86
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasFMA {
@@ -19,12 +19,34 @@ func native() []*variant {
 
 var avx512 = variant{
 	name: "avx512",
-	f32:  &engine[float32]{lanes: 16, mr: 14, nr: 32, tiles: [3][]func(*tile){1: gemmF32AVX512Tiles1[:], 2: gemmF32AVX512Tiles2[:]}},
-	f64:  &engine[float64]{lanes: 8, mr: 14, nr: 16, tiles: [3][]func(*tile){1: gemmF64AVX512Tiles1[:], 2: gemmF64AVX512Tiles2[:]}},
+	f32: &engine[float32]{
+		lanes: 16, mr: 14, direct: 8, nr: 32,
+		tiles: [3][]func(*tile){1: gemmF32AVX512Tiles1[:], 2: gemmF32AVX512Tiles2[:]},
+		packers: packers{
+			copyRows:  [kinds]func(*packing){copyRowsF32AVX512, copyRowsBF16AVX512, copyRowsF16AVX512},
+			transpose: [kinds]func(*packing){transposeF32AVX512, transposeBF16AVX512, transposeF16AVX512},
+			spread:    spreadF32AVX512,
+		},
+	},
+	f64: &engine[float64]{
+		lanes: 8, mr: 14, direct: 8, nr: 16,
+		tiles: [3][]func(*tile){1: gemmF64AVX512Tiles1[:], 2: gemmF64AVX512Tiles2[:]},
+		packers: packers{
+			copyRows:  [kinds]func(*packing){copyRowsF64AVX512},
+			transpose: [kinds]func(*packing){transposeF64AVX512},
+			spread:    spreadF64AVX512,
+		},
+	},
 }
 
 var avx2 = variant{
 	name: "avx2",
-	f32:  &engine[float32]{lanes: 8, mr: 6, nr: 16, tiles: [3][]func(*tile){1: gemmF32AVX2Tiles1[:], 2: gemmF32AVX2Tiles2[:]}},
-	f64:  &engine[float64]{lanes: 4, mr: 6, nr: 8, tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]}},
+	f32: &engine[float32]{
+		lanes: 8, mr: 6, direct: 6, nr: 16, packers: genericPackers[float32](8),
+		tiles: [3][]func(*tile){1: gemmF32AVX2Tiles1[:], 2: gemmF32AVX2Tiles2[:]},
+	},
+	f64: &engine[float64]{
+		lanes: 4, mr: 6, direct: 6, nr: 8, packers: genericPackers[float64](4),
+		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
+	},
 }

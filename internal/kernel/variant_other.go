@@ -2,5 +2,5 @@
 
 package kernel
 
-// native returns the variants in assembly: this build has none.
-func native() []*variant { return nil }
+// machine returns the variants in assembly: this build has none.
+func machine() []*variant { return nil }

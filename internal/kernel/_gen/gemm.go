@@ -226,7 +226,7 @@ func (f *file) tileKernel(s isa, e elem, m, nv int) {
 	for u := range unroll {
 		step()
 		for i := u; i < m; i += unroll {
-			f.PREFETCHT0(a.from(next).at(i, 0))
+			f.PREFETCHT1(a.from(next).at(i, 0))
 		}
 	}
 	f.LEAQ(idx(next, aStep, unroll, 0), next)
