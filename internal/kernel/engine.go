@@ -24,6 +24,7 @@ type engine[T float] struct {
 	mr     int // rows of the largest tile
 	direct int // rows of the tile that reads the left operand where it lies
 	nr     int // columns of the widest tile, 2*lanes
+	across int // rows of the left operand in a packed panel where it is stored transposed
 	tiles  [3][]func(*tile)
 	packers
 
@@ -33,6 +34,7 @@ type engine[T float] struct {
 const (
 	blockK   = 384      // most k of a block: a panel of the right operand then fits the first-level cache
 	blockM   = 16 * 14  // most rows of a block of the left operand, which stays in the second-level cache
+	blockMT  = 512      // the same of one stored transposed: the longer, the better its rows stream
 	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
 	fewCols  = 8        // up to this many panels, the left operand is not worth packing
 	padPanel = 16       // elements between packed rows, against cache-set conflicts
@@ -110,9 +112,9 @@ func (e *engine[T]) cost(left, right operand, m, n int) int {
 	vecs := (n + lanes - 1) / lanes
 	sum := m * vecs * lanes // in 1/lanes of a multiply-add
 	if right.trans {
-		sum += 10 * n
+		sum += 14 * n
 	} else {
-		sum += 4 * n
+		sum += 8 * n
 	}
 	switch {
 	case left.trans:
@@ -151,13 +153,16 @@ func (p *product[T]) columns(workers, j0, n int) {
 	// block of the left operand.
 	w := parallel.Workers(workers)
 	most := blockM
+	if p.left.trans {
+		most = blockMT
+	}
 	if !p.pack && panels > 1 {
 		most = p.conflictFree()
 	}
 	if w > 1 {
 		most = min(most, max(p.mr, (p.m+3*w-1)/(3*w)))
 	}
-	rowParts, rowLen := blocks(p.m, most, 1)
+	rowParts, rowLen := blocks(p.m, most, p.lanes)
 	colParts, colLen := 1, panels
 	if w > 1 && rowParts < 2*w {
 		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
@@ -224,14 +229,19 @@ func hide(p unsafe.Pointer) unsafe.Pointer {
 // of them, which start at column j0) the panels [first, first+count).
 func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 	size := elemSize[T]()
-	mr := p.mr
-	if !p.pack {
-		mr = p.direct
+	var parts, height int
+	switch {
+	case !p.pack:
+		parts, height = blocks(m, p.direct, 1)
+	case p.left.trans:
+		height = min(p.across, p.direct)
+		parts = (m + height - 1) / height
+	default:
+		parts, height = blocks(m, p.mr, 1)
 	}
-	parts, height := blocks(m, mr, 1)
 	var left []T
 	if p.pack {
-		buf := buffer[T](&p.engine.left, m*(p.kLen+padPanel)+p.lanes)
+		buf := buffer[T](&p.engine.left, (m+p.across)*(p.kLen+padPanel))
 		defer p.engine.left.Put(buf)
 		left = *buf
 	}
@@ -252,7 +262,7 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 			t.beta = toBits(beta)
 		}
 		if p.pack {
-			p.packLeft(left, i0, m, height, k, kn)
+			p.packLeft(left, i0, m, k, kn)
 		}
 		for j := first; j < first+count; j++ {
 			t.b = unsafe.Pointer(&packed[(k*panels+j*kn)*p.nr])
@@ -271,8 +281,9 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 					t.aRow, t.aStep = p.left.stride, size
 					t.a, t.next = p.left.at(i0+r, k), p.left.at(i0+next, k)
 				case p.left.trans:
-					t.aRow, t.aStep = size, h*size
-					t.a, t.next = unsafe.Pointer(&left[r*kn]), unsafe.Pointer(&left[next*kn])
+					t.aRow, t.aStep = size, p.across*size
+					t.a = unsafe.Pointer(&left[r/p.across*p.across*kn+r%p.across])
+					t.next = unsafe.Pointer(&left[next/p.across*p.across*kn+next%p.across])
 				default:
 					t.aRow, t.aStep = (kn+padPanel)*size, size
 					t.a, t.next = unsafe.Pointer(&left[r*(kn+padPanel)]), unsafe.Pointer(&left[next*(kn+padPanel)])
@@ -288,9 +299,9 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 }
 
 // packLeft packs rows [i0, i0+m) of the left operand and kn of its columns:
-// row by row, or, where it is stored transposed, in panels of height rows, in
-// each panel column by column.
-func (p *product[T]) packLeft(dst []T, i0, m, height, k, kn int) {
+// row by row, or, where it is stored transposed, in panels of `across` rows,
+// in each panel column by column.
+func (p *product[T]) packLeft(dst []T, i0, m, k, kn int) {
 	size := elemSize[T]()
 	if !p.left.trans {
 		call(p.copyRows[p.left.kind], packing{
@@ -300,16 +311,18 @@ func (p *product[T]) packLeft(dst []T, i0, m, height, k, kn int) {
 		})
 		return
 	}
-	full := m / height
-	for _, s := range [2]struct{ row, height, panels int }{{0, height, full}, {full * height, m - full*height, 1}} {
-		for lane := 0; lane < s.height && s.panels > 0; lane += p.lanes {
-			call(p.spread, packing{
-				dst: unsafe.Pointer(&dst[s.row*kn+lane]), dstStride: s.height * size,
-				src: p.left.at(i0+s.row+lane, k), srcStride: p.left.stride,
-				rows: kn, vecs: s.panels, mask: 1<<min(p.lanes, s.height-lane) - 1, ahead: 4 * p.left.stride,
-				srcStep: s.height * size, dstStep: s.height * kn * size,
-			})
+	w := p.across
+	full := m / w
+	for _, s := range [2]struct{ row, height, panels int }{{0, w, full}, {full * w, m - full*w, 1}} {
+		if s.height*s.panels == 0 {
+			continue
 		}
+		call(p.spread, packing{
+			dst: unsafe.Pointer(&dst[s.row*kn]), dstStride: w * size,
+			src: p.left.at(i0+s.row, k), srcStride: p.left.stride,
+			rows: kn, vecs: s.panels, mask: 1<<s.height - 1, ahead: 2 * p.left.stride,
+			srcStep: w * size, dstStep: w * kn * size,
+		})
 	}
 }
 

@@ -55,26 +55,6 @@ func mirror64(c Matrix64) {
 	}
 }
 
-func gemmWeight(workers int, c, x Matrix, w Weight, beta float32) {
-	if c.Rows == 0 {
-		return
-	}
-	const step = 16
-	parallel.For(workers, (w.Rows+step-1)/step, func(s int) {
-		row := make([]float32, w.Cols)
-		for o := s * step; o < min(w.Rows, (s+1)*step); o++ {
-			dtype.ToFloat32(row, w.Slice(o, o+1).Data, w.DType)
-			for i := range x.Rows {
-				v := Dot(x.Row(i), row)
-				if beta != 0 {
-					v += beta * c.At(i, o)
-				}
-				c.Set(i, o, v)
-			}
-		}
-	})
-}
-
 func gemmGroup(workers int, problems []Problem) {
 	for _, p := range problems {
 		gemmWeight(workers, p.C, p.X, p.W, p.Beta)

@@ -10,7 +10,7 @@ var generic = variant{
 
 // genericEngine has tiles of up to 4 rows and 2 "vectors" of 4 columns.
 func genericEngine[T float]() *engine[T] {
-	e := &engine[T]{lanes: 4, mr: 4, direct: 4, nr: 8, packers: genericPackers[T](4)}
+	e := &engine[T]{lanes: 4, mr: 4, direct: 4, nr: 8, across: 4, packers: genericPackers[T](4)}
 	for nv := 1; nv <= 2; nv++ {
 		e.tiles[nv] = make([]func(*tile), e.mr+1)
 		for m := 1; m <= e.mr; m++ {

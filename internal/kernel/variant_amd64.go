@@ -20,7 +20,7 @@ func machine() []*variant {
 var avx512 = variant{
 	name: "avx512",
 	f32: &engine[float32]{
-		lanes: 16, mr: 14, direct: 8, nr: 32,
+		lanes: 16, mr: 14, direct: 8, nr: 32, across: 16,
 		tiles: [3][]func(*tile){1: gemmF32AVX512Tiles1[:], 2: gemmF32AVX512Tiles2[:]},
 		packers: packers{
 			copyRows:  [kinds]func(*packing){copyRowsF32AVX512, copyRowsBF16AVX512, copyRowsF16AVX512},
@@ -29,7 +29,7 @@ var avx512 = variant{
 		},
 	},
 	f64: &engine[float64]{
-		lanes: 8, mr: 14, direct: 8, nr: 16,
+		lanes: 8, mr: 14, direct: 8, nr: 16, across: 8,
 		tiles: [3][]func(*tile){1: gemmF64AVX512Tiles1[:], 2: gemmF64AVX512Tiles2[:]},
 		packers: packers{
 			copyRows:  [kinds]func(*packing){copyRowsF64AVX512},
@@ -42,11 +42,11 @@ var avx512 = variant{
 var avx2 = variant{
 	name: "avx2",
 	f32: &engine[float32]{
-		lanes: 8, mr: 6, direct: 6, nr: 16, packers: genericPackers[float32](8),
+		lanes: 8, mr: 6, direct: 6, nr: 16, across: 6, packers: genericPackers[float32](8),
 		tiles: [3][]func(*tile){1: gemmF32AVX2Tiles1[:], 2: gemmF32AVX2Tiles2[:]},
 	},
 	f64: &engine[float64]{
-		lanes: 4, mr: 6, direct: 6, nr: 8, packers: genericPackers[float64](4),
+		lanes: 4, mr: 6, direct: 6, nr: 8, across: 6, packers: genericPackers[float64](4),
 		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
 	},
 }

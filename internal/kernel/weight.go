@@ -42,6 +42,19 @@ func (w Weight) check(op string) {
 	}
 }
 
+// operand returns wᵀ [in,out] as a right operand.
+func (w Weight) operand() operand {
+	size := w.DType.Size()
+	k := native
+	switch w.DType {
+	case dtype.BF16:
+		k = bf16
+	case dtype.F16:
+		k = f16
+	}
+	return operand{data: unsafe.Pointer(unsafe.SliceData(w.Data)), stride: w.Cols * size, size: size, kind: k, trans: true}
+}
+
 // widens reports whether t is a dtype that the kernels widen to float32.
 func widens(t dtype.DType) bool { return t == dtype.F32 || t == dtype.BF16 || t == dtype.F16 }
 
