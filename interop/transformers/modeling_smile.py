@@ -343,10 +343,8 @@ class SmileModelMixin:
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As in the base; the block then lists the modules that are in the file, by their names there."""
-        block, stored = self.config.smile, {}
-        for module, name in self.smile_modules.items():
-            biased = self.get_submodule(name).smile.bias is not None
-            stored[self._stored_name(name)] = dict(block["modules"][module], **({"bias": True} if biased else {}))
+        block = self.config.smile
+        stored = {self._stored_name(name): block["modules"][module] for module, name in self.smile_modules.items()}
         copy_code(save_directory, FOLDER)
         self.config.smile = dict(block, modules=stored)
         try:

@@ -35,6 +35,8 @@ def plan_module(base, experts, module, rank_of, router_rank):
     entry = {"in": shape[1], "out": shape[0], "rank_of_router": g, "rank_of_expert": [p.rank for p in parts]}
     if base.conv1d:
         entry["transposed"] = True
+    if any(p.bias is not None for p in parts):
+        entry["bias"] = True
     return parts, entry
 
 
