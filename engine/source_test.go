@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"smelt/dtype"
+	"smelt/internal/kernel"
+	"smelt/internal/vfs"
+	"smelt/model/llama"
+	"smelt/model/modeltest"
+	"smelt/nn"
+)
+
+// collector gathers the activations of several passes by stage, in order.
+type collector map[string]*kernel.Matrix
+
+func (c collector) stage(name string, x kernel.Matrix) {
+	all := c[name]
+	if all == nil {
+		all = &kernel.Matrix{Cols: x.Cols, Stride: x.Cols}
+		c[name] = all
+	}
+	all.Rows += x.Rows
+	for i := range x.Rows {
+		all.Data = append(all.Data, x.Row(i)...)
+	}
+}
+
+func (c collector) routing(r nn.Routing) {
+	c.stage("scores."+r.Module, kernel.Of(len(r.Scores)/r.Experts, r.Experts, r.Scores))
+}
+
+// Fused models compute what FusionBench's modules compute inside transformers:
+// every block's activations and every router's scores.
+func TestFusedParity(t *testing.T) {
+	const tolerance = 1e-5
+	for _, name := range []string{"clip", "t5", "llama", "mistral", "qwen2"} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join("testdata", "models", name)
+			m, err := OpenModel(vfs.OS, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if m.Type != name || m.Fused == nil || len(m.Fused.Experts) != 3 {
+				t.Fatalf("opened a %q with %v", m.Type, m.Fused)
+			}
+			c, want, got := modeltest.ReadCase(t, dir), modeltest.ReadExpected(t, dir), collector{}
+			p := &nn.Pass{OnStage: got.stage, OnRouting: got.routing}
+			if err := runModel(m, p, c, want, got); err != nil {
+				t.Fatal(err)
+			}
+			for _, info := range want.File.Tensors() {
+				if x := got[info.Name]; x != nil {
+					want.Check(t, info.Name, *x, tolerance)
+				}
+			}
+			want.CheckAll(t)
+			if m.Llama != nil {
+				checkGreedy(t, m.Llama, c)
+			}
+		})
+	}
+}
+
+// runModel runs a fixture's inputs.
+func runModel(m *Model, p *nn.Pass, c modeltest.Case, want *modeltest.Expected, got collector) error {
+	switch {
+	case m.CLIP != nil:
+		pixels, err := want.File.Tensor("pixels")
+		if err != nil {
+			return err
+		}
+		v, err := pixels.Float32()
+		if err != nil {
+			return err
+		}
+		want.Seen["pixels"] = true
+		if _, err = m.CLIP.Vision.Forward(p, kernel.Of(pixels.Shape[0], pixels.Shape[1], v)); err != nil {
+			return err
+		}
+		_, err = m.CLIP.Text.Forward(p, c.IDs)
+		return err
+	case m.T5 != nil:
+		for i, ids := range c.IDs {
+			s, err := m.T5.NewSession(p, ids)
+			if err != nil {
+				return err
+			}
+			logits, err := s.Logits(c.DecoderIDs[i])
+			if err != nil {
+				return err
+			}
+			got.stage("logits", logits)
+		}
+		return nil
+	}
+	var in []llama.Input
+	for _, ids := range c.IDs {
+		in = append(in, llama.Input{Cache: m.Llama.NewCache(), IDs: ids})
+	}
+	h, err := m.Llama.Forward(p, in)
+	if err != nil {
+		return err
+	}
+	logits := kernel.New(h.Rows, m.Llama.VocabSize())
+	defer got.stage("logits", logits)
+	return m.Llama.Logits(p, logits, h)
+}
+
+func checkGreedy(t *testing.T, m *llama.Model, c modeltest.Case) {
+	t.Helper()
+	for i, ids := range c.IDs {
+		s := m.NewSession(&nn.Pass{})
+		var out []int
+		for len(out) < 64 {
+			logits, err := s.Step(ids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, slices.Index(logits, slices.Max(logits)))
+			ids = out[len(out)-1:]
+		}
+		if !slices.Equal(out, c.Greedy[i]) {
+			t.Errorf("sequence %d: generated %v, want %v", i, out, c.Greedy[i])
+		}
+	}
+}
+
+// Weights stay mapped in their stored dtype.
+func TestSourceWeights(t *testing.T) {
+	m, err := OpenModel(vfs.OS, filepath.Join("testdata", "models", "qwen2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if d := m.DType(); d != dtype.BF16 {
+		t.Errorf("dtype %v, want BF16", d)
+	}
+	head := m.Llama.LMHead.(*nn.Dense).Weight.Data
+	if &head[0] != &m.Llama.EmbedTokens.Weight.Data[0] {
+		t.Error("the tied head is a copy")
+	}
+	if x, err := m.Tensor("model.embed_tokens.weight", 67, 32); err != nil || &x.Data[0] != &head[0] {
+		t.Errorf("the embedding is not the mapped file (%v)", err)
+	}
+}
+
+func TestSourceRefusals(t *testing.T) {
+	from := filepath.Join("testdata", "models", "llama")
+	text, err := os.ReadFile(filepath.Join(from, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := os.ReadFile(filepath.Join(from, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := "model.layers.0.self_attn.q_proj"
+	for _, c := range []struct {
+		name string
+		edit func(cfg, smile map[string]any)
+		want string
+	}{
+		{"format", func(_, s map[string]any) { s["format"] = 2 }, "format 2"},
+		{"unknown key", func(_, s map[string]any) { s["rank"] = 2 }, `"rank"`},
+		{"base", func(_, s map[string]any) { s["base_model_type"] = "gpt2" }, `"gpt2`},
+		{"no block", func(c, _ map[string]any) { delete(c, "smile") }, "not a fused model"},
+		{"rank", func(_, s map[string]any) {
+			s["modules"].(map[string]any)[q].(map[string]any)["rank_of_expert"] = []any{6, 6, 5}
+		}, q + ".smile.vt"},
+		{"router", func(_, s map[string]any) {
+			s["modules"].(map[string]any)[q].(map[string]any)["rank_of_router"] = 99
+		}, "rank_of_router"},
+		{"shape", func(_, s map[string]any) {
+			s["modules"].(map[string]any)[q].(map[string]any)["out"] = 16
+		}, q},
+		{"layers", func(c, _ map[string]any) { c["num_hidden_layers"] = 3 }, "layers.2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var cfg map[string]any
+			if err := json.Unmarshal(text, &cfg); err != nil {
+				t.Fatal(err)
+			}
+			c.edit(cfg, cfg["smile"].(map[string]any))
+			edited, err := json.Marshal(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			for name, data := range map[string][]byte{"config.json": edited, "model.safetensors": weights} {
+				if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m, err := OpenModel(vfs.OS, dir)
+			if err == nil {
+				m.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one that says %q", err, c.want)
+			}
+		})
+	}
+}
