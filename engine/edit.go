@@ -256,6 +256,9 @@ func (e *edit) fuse(w *worker, u *Unit) ([]output, report, error) {
 		Name: u.Name, In: u.In, Out: u.Out, Transposed: u.Transposed, RouterRank: u.RouterRank, Ranks: slices.Clone(u.Ranks),
 	}}
 	parts := make([]smile.Part, len(u.Ranks))
+	for i := range parts {
+		parts[i].Rank = smile.Untouched
+	}
 	old := e.f.Config.Module(u.Name)
 	if old != nil {
 		kept, err := e.f.Parts(old)

@@ -126,7 +126,7 @@ func workFolder(out string) string {
 	return filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".smelt")
 }
 
-func (j *job) run(ctx context.Context, progress Progress) (_ *Result, err error) {
+func (j *job) run(ctx context.Context, progress Progress) (res *Result, err error) {
 	began := time.Now()
 	work := workFolder(j.out)
 	if err := j.prepare(work); err != nil {
@@ -139,10 +139,12 @@ func (j *job) run(ctx context.Context, progress Progress) (_ *Result, err error)
 		return nil, err
 	}
 	defer func() {
-		if err == nil || ctx.Err() == nil {
-			// Nothing is left behind, after success nor after an error.
-			if e := j.fs.RemoveAll(work); e != nil && err == nil {
-				err = e
+		// Nothing is left behind, after success nor after an error; only what
+		// was interrupted, and an output whose last sync failed, is gone on
+		// with by the next run.
+		if err == nil || ctx.Err() == nil && !exists(j.fs, j.out) {
+			if e := j.fs.RemoveAll(work); e != nil && res != nil {
+				res.Warnings = append(res.Warnings, fmt.Sprintf("the output is whole, but the work folder could not be removed: %v", e))
 			}
 		}
 		lock.Close()
@@ -157,8 +159,10 @@ func (j *job) run(ctx context.Context, progress Progress) (_ *Result, err error)
 		if len(records) < j.hi-j.lo {
 			return nil, fmt.Errorf("%s: exists already: remove it, or choose another output", j.out)
 		}
-		_, _, res, err := j.describe(records)
-		return res, err
+		if _, _, res, err = j.describe(records); err != nil {
+			return nil, err
+		}
+		return res, j.fs.SyncDir(filepath.Dir(j.out))
 	}
 	s, err := openStore(j.fs, work, j.key, j.lo, j.hi-j.lo, j.reserve(), j.plan.Options.MaxShardSize, j.shardNames())
 	if err != nil {
@@ -189,8 +193,7 @@ func (j *job) run(ctx context.Context, progress Progress) (_ *Result, err error)
 		}
 		return nil, err
 	}
-	res, err := j.commit(s)
-	if err != nil {
+	if res, err = j.commit(s); err != nil {
 		return nil, err
 	}
 	progress.done()

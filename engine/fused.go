@@ -144,6 +144,12 @@ func (f *Fused) Parts(m *smile.Module) ([]smile.Part, error) {
 	})
 }
 
+// Lookup describes a tensor, the base's or an expert's.
+func (f *Fused) Lookup(name string) (checkpoint.Info, bool) { return f.whole.Lookup(name) }
+
+// Tensor returns a tensor, the base's or an expert's, valid until Close.
+func (f *Fused) Tensor(name string) (tensor.Tensor, error) { return f.whole.Tensor(name) }
+
 // own lists the tensors that only one expert has.
 func (f *Fused) own(expert int) (names []string) {
 	for _, t := range f.whole.Tensors() {

@@ -29,10 +29,9 @@ var metadata = map[string]string{"format": "pt"}
 
 // syncBytes and syncTime say how much work a crash may cost: data is made
 // durable and journalled after that many bytes, or that long.
-const (
-	syncBytes = 256 << 20
-	syncTime  = 5 * time.Second
-)
+var syncBytes int64 = 256 << 20
+
+const syncTime = 5 * time.Second
 
 // stored is a tensor that has been written.
 type stored struct {

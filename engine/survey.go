@@ -390,15 +390,25 @@ func unique(v []int) []int {
 
 // Run is Fuse, with the survey that --energy and --budget ask for before it.
 // The survey's result is kept beside the output until that stands, so that a
-// rerun does not repeat it.
-func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, workers int, progress Progress) (*Result, error) {
+// run that is killed does not repeat it.
+func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, workers int, progress Progress) (_ *Result, err error) {
 	if p.Options.Ranks != nil || p.Options.Energy == 0 && p.Options.Budget == 0 {
 		return Fuse(ctx, in, p, part, out, workers, progress)
 	}
 	if part.N > 0 {
 		return nil, errors.New("parts must share their ranks: make them with smelt survey, then give each part --ranks")
 	}
-	r, err := Survey(ctx, in, p, workers, progress)
+	j := job{fs: in.FS, out: out}
+	work := workFolder(out)
+	if err := j.prepare(work); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && ctx.Err() == nil && !exists(in.FS, out) {
+			err = errors.Join(err, in.FS.RemoveAll(work))
+		}
+	}()
+	r, err := keptSurvey(ctx, in, p, filepath.Join(work, "survey.json"), workers, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -409,4 +419,37 @@ func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worker
 		return nil, err
 	}
 	return Fuse(ctx, in, ranked, part, out, workers, progress)
+}
+
+// keptSurvey is Survey, whose result it keeps in a file and takes from there
+// when the plan is the same.
+func keptSurvey(ctx context.Context, in *Inputs, p *Plan, path string, workers int, progress Progress) (*Ranks, error) {
+	type kept struct {
+		Key   string `json:"key"`
+		Ranks *Ranks `json:"ranks"`
+	}
+	key, err := p.Key()
+	if err != nil {
+		return nil, err
+	}
+	var k kept
+	if data, err := vfs.ReadFile(in.FS, path, 1<<30); err == nil && json.Unmarshal(data, &k) == nil && k.Key == key && k.Ranks != nil {
+		return k.Ranks, nil
+	}
+	if k.Ranks, err = Survey(ctx, in, p, workers, progress); err != nil {
+		return nil, err
+	}
+	k.Key = key
+	text, err := json.Marshal(k)
+	if err != nil {
+		return nil, err
+	}
+	tmp := path + ".partial"
+	if err := vfs.WriteFile(in.FS, tmp, text); err != nil {
+		return nil, err
+	}
+	if err := in.FS.Rename(tmp, path); err != nil {
+		return nil, err
+	}
+	return k.Ranks, in.FS.SyncDir(filepath.Dir(path))
 }
