@@ -16,6 +16,10 @@ type charsMap struct {
 	texts string
 }
 
+// maxReplacement is how many bytes one replacement may have; real ones have
+// some dozens.
+const maxReplacement = 1 << 12
+
 func newCharsMap(data []byte) (normalizer, error) {
 	if len(data) < 4 {
 		return nil, fmt.Errorf("normalizer Precompiled: charsmap of %d bytes, want at least 4", len(data))
@@ -64,7 +68,7 @@ func (m *charsMap) lookup(key string) (string, bool) {
 			return "", false
 		}
 		text, _, _ := strings.Cut(m.texts[start:], "\x00")
-		return text, true
+		return text[:min(len(text), maxReplacement)], len(text) <= maxReplacement
 	}
 	return "", false
 }
@@ -79,6 +83,9 @@ func (m *charsMap) normalize(text string) (string, bool, error) {
 	modified := false
 	for g := graphemes.FromString(text); g.Next(); {
 		cluster := g.Value()
+		if tooLong(text, out.Len()) {
+			return "", false, errGrowth
+		}
 		if len(cluster) < 6 {
 			if to, ok := m.lookup(cluster); ok {
 				out.WriteString(to)

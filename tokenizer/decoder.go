@@ -125,12 +125,18 @@ type tokenStage struct {
 func (s *tokenStage) push(text string, end bool, out sink) {
 	s.pending += text
 	if end {
-		out(s.change(s.pending, s.count), true)
+		if changed := s.change(s.pending, s.count); len(changed) <= maxToken {
+			s.pending = changed
+		}
+		out(s.pending, true)
 		s.count, s.pending = s.count+1, ""
 	}
 }
 
 func (s *tokenStage) flush(sink) {}
+
+// maxToken is how long a stage may make a token; a change beyond it is not done.
+const maxToken = 1 << 24
 
 // fuseStage makes all tokens one.
 type fuseStage struct{}

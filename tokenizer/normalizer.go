@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -125,9 +126,12 @@ func newNormalizer(data json.RawMessage, depth int) (normalizer, error) {
 }
 
 func (all normalizerSequence) normalize(text string) (string, bool, error) {
-	cut := false
+	cut, given := false, text
 	for _, n := range all {
 		out, c, err := n.normalize(text)
+		if err == nil && tooLong(given, len(out)) {
+			err = errGrowth
+		}
 		if err != nil {
 			return "", false, err
 		}
@@ -196,19 +200,34 @@ func (stripAccents) normalize(text string) (string, bool, error) {
 	return out, cut, nil
 }
 
+// errGrowth reports a normalizer that makes a text many times as long.
+var errGrowth = errors.New("normalizing makes the text more than 64 times as long")
+
+// tooLong reports whether size is beyond what normalizing text may give.
+func tooLong(text string, size int) bool { return size > 64*len(text)+1<<20 }
+
 func (r replacement) normalize(text string) (string, bool, error) {
 	if r.literal != "" {
+		if tooLong(text, len(text)+strings.Count(text, r.literal)*len(r.content)) {
+			return "", false, errGrowth
+		}
 		cut := r.content == "" && strings.HasPrefix(text, r.literal)
 		return strings.ReplaceAll(text, r.literal, r.content), cut, nil
 	}
 	var out strings.Builder
 	last, cut := 0, false
 	err := r.pattern.each(text, func(start, end int) {
+		if tooLong(text, out.Len()+len(r.content)) {
+			return
+		}
 		cut = cut || (start == 0 && end > 0 && r.content == "")
 		out.WriteString(text[last:start])
 		out.WriteString(r.content)
 		last = end
 	})
+	if err == nil && tooLong(text, out.Len()+len(r.content)) {
+		err = errGrowth
+	}
 	if err != nil {
 		return "", false, err
 	}
@@ -222,6 +241,9 @@ func (r replacement) normalize(text string) (string, bool, error) {
 func (p prependText) normalize(text string) (string, bool, error) {
 	if text == "" {
 		return text, false, nil
+	}
+	if tooLong(text, len(p.text)) {
+		return "", false, errGrowth
 	}
 	return p.text + text, false, nil
 }

@@ -62,7 +62,7 @@ type matcher struct {
 }
 
 const (
-	stepsPerByte = 2000
+	stepsPerByte = 500
 	stepsAtLeast = 1 << 20
 	maxDepth     = 200000
 )
