@@ -21,13 +21,21 @@ func newOperator(a Matrix, workers int) operator {
 }
 
 // forward computes dst [b,n] = q [b,p]·W.
-func (o operator) forward(dst, q Matrix) {
-	kernel.Gemm(o.workers, false, o.flip, 1, q, o.a, 0, dst)
-}
+func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.flip) }
 
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
-func (o operator) backward(dst, t Matrix) {
-	kernel.Gemm(o.workers, false, !o.flip, 1, t, o.a, 0, dst)
+func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.flip) }
+
+// product computes dst = x·a, or x·aᵀ; that as (a·xᵀ)ᵀ, with the large matrix
+// as the operand that is read by rows.
+func (o operator) product(dst, x Matrix, trans bool) {
+	if !trans {
+		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
+		return
+	}
+	y := kernel.New(o.a.Rows, x.Rows)
+	kernel.Gemm(o.workers, false, true, 1, o.a, x, 0, y)
+	transposeTo(dst, y)
 }
 
 // project removes from the rows of y their parts along the orthonormal rows of

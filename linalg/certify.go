@@ -38,7 +38,7 @@ import (
 const (
 	probeCount = 8
 	probeDelta = 0.1
-	probeSteps = 4
+	probeSteps = 5
 )
 
 // probeFailure is the probability that the bound from the probes is too small.
@@ -48,58 +48,64 @@ var probeFailure = math.Pow(probeDelta*math.Sqrt(2/math.Pi), probeCount)
 type verdict struct {
 	theta  []float64 // eigenvalues of G, descending
 	coords Matrix64  // [r,d] leading eigenvectors of G as rows
+	rho    []float64 // [r] squared norms of the residuals H·v − θ·v
 	cert   Certificate
 	upper  []float64 // squares of upper bounds on the leading singular values
 }
 
-// check judges the basis and, where that is promising or the basis final,
-// completes the certificate.
-func (k *krylov) check(vectors, final bool) verdict {
-	r, g := k.opt.Rank, k.opt.RouterRank
-	var v verdict
-	keep := 0
-	if vectors || g > 0 {
-		keep = min(r, k.d)
-	}
-	v.theta, v.coords = eigenPSD(k.opt.Workers, k.gram(0), keep)
-	captured := sum(v.theta[:min(r, k.d)])
-	outside := k.outside()
-	v.cert = Certificate{
+// check judges the basis and completes the certificate where that is promising
+// or the basis final.
+func (k *krylov) check(final bool) verdict {
+	r, g, workers := k.opt.Rank, k.opt.RouterRank, k.opt.Workers
+	v := verdict{cert: Certificate{
 		Bound: math.Inf(1), Iterations: k.blocks, Basis: k.d, Tolerance: k.opt.Tolerance,
-	}
+	}}
+	v.theta, v.coords = eigenPSD(workers, k.gram(0), r)
+	v.rho = k.residuals(v.coords)
+	captured := sum(v.theta[:min(r, k.d)])
 	// κ at an eigenvalue beyond the rank, and beyond the router's gap, costs
 	// nothing in bound 3.
 	at := max(r-1, g)
-	if at < k.d && v.theta[at] > 0 {
-		kappa := v.theta[at]
-		probed := eigenvalues(k.opt.Workers, k.gram(2/kappa))
-		excess := max(0, sum(probed[:r])-captured)
-		if outside <= kappa/2 {
-			k.mu, k.failed = min(k.mu, outside), 0
-		} else if k.mu > kappa/2 && (final || k.missing(captured+excess/2, captured) <= k.opt.Tolerance) {
-			k.probe()
+	if at >= k.d || v.theta[at] <= 0 {
+		return k.judge(v, captured)
+	}
+	kappa := v.theta[at]
+	// By Ky Fan the excess is at least what it is to first order.
+	if !final && (k.missing(captured+sum(v.rho)/kappa, captured) > k.opt.Tolerance ||
+		k.gapped(v.theta, v.theta) && k.angle(v, v.theta) > k.opt.RouterTolerance) {
+		return k.judge(v, captured)
+	}
+	probed := eigenvalues(workers, k.gram(4/kappa))
+	excess := max(0, sum(probed[:r])-captured)
+	// μ suffices up to where bound 3 meets the tolerance.
+	allowed := captured*(1/(1-k.opt.Tolerance)-1-rounding) - rounding*captured
+	enough := min(0.75*kappa, kappa*(1-excess/(4*allowed)))
+	if outside := k.outside(); outside < k.mu {
+		k.mu, k.failed = outside, 0
+	}
+	if k.mu > enough && (final || enough > 0) {
+		k.probe(enough)
+	}
+	switch {
+	case k.mu <= 0.75*kappa:
+		v.upper = probed
+		v.cert.Bound = captured + kappa/4/(kappa-k.mu)*excess
+	case k.mu < 0.99*kappa:
+		v.upper = eigenvalues(workers, k.gram(1/(kappa-k.mu)))
+		v.cert.Bound = sum(v.upper[:r])
+	case final:
+		// Flat: κ has to lie above μ, and counts wherever it exceeds θ.
+		gap := k.opt.Tolerance / 2 * k.mu
+		kappa = k.mu + gap
+		v.upper = eigenvalues(workers, k.gram(1/gap))
+		for i, u := range v.upper {
+			v.upper[i] = max(u, kappa)
 		}
-		if k.mu < kappa {
-			v.upper = probed
-			share := kappa / 2 / (kappa - k.mu)
-			if share > 1 {
-				v.upper = eigenvalues(k.opt.Workers, k.gram(1/(kappa-k.mu)))
-				excess, share = max(0, sum(v.upper[:r])-captured), 1
-			}
-			for i, u := range v.upper {
-				v.upper[i] = max(u, kappa) + rounding*v.theta[0]
-			}
-			v.cert.Bound, v.cert.FailureProbability = captured+share*excess, k.failed
-		} else if !math.IsInf(k.mu, 1) {
-			// Flat: κ has to lie above μ, and counts wherever it exceeds θ.
-			gap := k.opt.Tolerance / 2 * k.mu
-			kappa = k.mu + gap
-			v.upper = eigenvalues(k.opt.Workers, k.gram(1/gap))
-			for i, u := range v.upper {
-				v.upper[i] = max(u, kappa) + rounding*v.theta[0]
-			}
-			v.cert.Bound, v.cert.FailureProbability = sum(v.upper[:r]), k.failed
-		}
+		v.cert.Bound = sum(v.upper[:r])
+	}
+	v.cert.FailureProbability = k.failed
+	for i, u := range v.upper {
+		v.upper[i] = max(u, kappa) + rounding*v.theta[0]
 	}
 	return k.judge(v, captured)
 }
@@ -115,7 +121,7 @@ func (k *krylov) judge(v verdict, captured float64) verdict {
 		v.cert.Bound, v.cert.FailureProbability = b, k.failed
 	}
 	v.cert.Bound = min(v.cert.Bound+rounding*captured, k.energy*(1+rounding))
-	if rest := min(outside, k.mu); v.upper == nil && !math.IsInf(rest, 1) {
+	if rest := min(outside, k.mu); v.upper == nil {
 		// λᵢ(WᵀW) = λᵢ(tᵀt + EᵀE) ≤ λᵢ(tᵀt) + ‖E‖²₂ (Weyl).
 		v.upper = make([]float64, max(r, g+1))
 		copy(v.upper, v.theta)
@@ -125,17 +131,37 @@ func (k *krylov) judge(v verdict, captured float64) verdict {
 	}
 	v.cert.Met = k.missing(v.cert.Bound, captured) <= k.opt.Tolerance
 	if g > 0 {
-		v.cert.RouterAngle = k.routerAngle(v)
-		if gapped(v.theta, g) && v.cert.RouterAngle > k.opt.RouterTolerance {
+		v.cert.RouterAngle = k.angle(v, v.upper)
+		if k.gapped(v.upper, v.theta) && v.cert.RouterAngle > k.opt.RouterTolerance {
 			v.cert.Met = false
 		}
 	}
 	return v
 }
 
-// gapped says whether the leading g directions are told apart from the others.
-func gapped(theta []float64, g int) bool {
-	return g >= len(theta) || theta[g-1] > RouterGap*RouterGap*theta[g]
+// residuals returns ‖H·vᵢ − θᵢ·vᵢ‖² of the Ritz vectors with the given
+// coordinates: what H maps out of the basis.
+func (k *krylov) residuals(coords Matrix64) []float64 {
+	last := coords.Slice(0, coords.Rows, k.d-k.last, k.d)
+	p := kernel.New64(last.Rows, k.last)
+	kernel.Gemm64(k.opt.Workers, false, false, 1, last, k.ww, 0, p)
+	rho := make([]float64, last.Rows)
+	for i := range rho {
+		rho[i] = max(0, kernel.Dot64(p.Row(i), last.Row(i)))
+	}
+	return rho
+}
+
+// gapped says whether the leading RouterRank directions may stand above
+// float32's noise and be told apart from the others: σ_g is at most the root of
+// upper's, σ_{g+1} at least that of lower's.
+func (k *krylov) gapped(upper, lower []float64) bool {
+	g := k.opt.RouterRank
+	if g == 0 || g > len(upper) {
+		return false
+	}
+	noise := float64(k.op.n) * EpsF32
+	return upper[g-1] > noise*noise*upper[0] && (g >= len(lower) || upper[g-1] > RouterGap*RouterGap*lower[g])
 }
 
 func (k *krylov) missing(bound, captured float64) float64 {
@@ -145,22 +171,20 @@ func (k *krylov) missing(bound, captured float64) float64 {
 	return 1 - captured/bound
 }
 
-// routerAngle bounds the angle of the leading g right (and left) singular
+// angle bounds the angle of the leading RouterRank right (and left) singular
 // vectors by Wedin's theorem: the residuals ‖W·vᵢ − σᵢuᵢ‖ of one side (the
-// other's vanish), over the distance from σ_g to the true σ_{g+1}.
-func (k *krylov) routerAngle(v verdict) float64 {
+// other's vanish), over the distance from σ_g to the true σ_{g+1}, whose square
+// is at most upper[g].
+func (k *krylov) angle(v verdict, upper []float64) float64 {
 	g := k.opt.RouterRank
-	if g >= len(v.upper) || g > v.coords.Rows {
+	if g >= len(upper) || g > len(v.rho) {
 		return math.Pi / 2
 	}
 	var residual float64
-	for i := range g {
-		row := v.coords.Row(i)[k.d-k.last:]
-		tmp := make([]float64, k.last)
-		kernel.Gemv64(1, false, 1, k.ww, row, 0, tmp)
-		residual += max(0, kernel.Dot64(row, tmp)) / v.theta[i]
+	for i, rho := range v.rho[:g] {
+		residual += rho / v.theta[i]
 	}
-	gap := math.Sqrt(v.theta[g-1]) - math.Sqrt(v.upper[g])
+	gap := math.Sqrt(v.theta[g-1]) - math.Sqrt(upper[g])
 	residual = math.Sqrt(residual) + EpsF32*math.Sqrt(v.theta[0])
 	if !(residual < gap) {
 		return math.Pi / 2
@@ -168,8 +192,10 @@ func (k *krylov) routerAngle(v verdict) float64 {
 	return math.Asin(residual / gap)
 }
 
-// probe bounds ‖E‖²₂ and stores it with its probability of failure.
-func (k *krylov) probe() {
+// probe bounds ‖E‖²₂ by Lanczos from random vectors, until the bound is at most
+// enough or the steps are spent, and stores it with its probability of failure.
+func (k *krylov) probe(enough float64) {
+	workers := k.opt.Workers
 	rng := rand.New(rand.NewPCG(k.opt.Seed, 0x70726f6265))
 	x := kernel.New(probeCount, k.op.p)
 	for i := range x.Data {
@@ -178,71 +204,91 @@ func (k *krylov) probe() {
 	z := kernel.New(probeCount, k.op.n)
 	prev := kernel.New(probeCount, k.op.p)
 	next := kernel.New(probeCount, k.op.p)
-	project(k.opt.Workers, x, k.basis())
-	project(k.opt.Workers, x, k.basis())
-	var a, b [probeCount][]float64 // Lanczos coefficients; b[j][0] is ‖x‖
-	for j := range b {
-		b[j] = append(b[j], normalise(x.Row(j)))
+	project(workers, x, k.basis())
+	project(workers, x, k.basis())
+	var runs [probeCount]lanczos
+	for j := range runs {
+		runs[j].b = append(runs[j].b, normalise(x.Row(j)))
 	}
-	for range probeSteps {
+	ceiling := k.outside()
+	failed := k.failed + probeFailure
+	bound := func() {
+		var top float64
+		for j := range runs {
+			top = max(top, runs[j].bound(ceiling))
+		}
+		if top = top*(1+1e-3) + EpsF32*k.energy; top < k.mu {
+			k.mu, k.failed = top, failed
+		}
+	}
+	for step := range probeSteps {
 		k.op.forward(z, x)
-		k.op.backward(next, z)
-		project(k.opt.Workers, next, k.basis())
-		project(k.opt.Workers, next, k.basis())
-		for j := range probeCount {
-			row := next.Row(j)
-			alpha := kernel.SumSquares(z.Row(j))
-			a[j] = append(a[j], alpha)
-			kernel.Axpy(-float32(alpha), x.Row(j), row)
-			if s := len(b[j]); s > 1 {
-				kernel.Axpy(-float32(b[j][s-1]), prev.Row(j), row)
+		for j := range runs {
+			runs[j].a = append(runs[j].a, kernel.SumSquares(z.Row(j)))
+		}
+		if step > 0 {
+			if bound(); k.mu <= enough {
+				return
 			}
-			b[j] = append(b[j], normalise(row))
+		}
+		k.op.backward(next, z)
+		project(workers, next, k.basis())
+		project(workers, next, k.basis())
+		for j := range runs {
+			run, row := &runs[j], next.Row(j)
+			kernel.Axpy(-float32(run.a[step]), x.Row(j), row)
+			if step > 0 {
+				kernel.Axpy(-float32(run.b[step]), prev.Row(j), row)
+			}
+			run.b = append(run.b, normalise(row))
+		}
+		if step > 0 {
+			if bound(); k.mu <= enough {
+				return
+			}
 		}
 		prev, x, next = x, next, prev
 	}
-	var top float64
-	outside := k.outside()
-	for j := range probeCount {
-		top = max(top, lanczosBound(a[j], b[j], outside))
-	}
-	if top = top*(1+1e-3) + rounding*k.energy/float64(k.d); top < k.mu {
-		k.mu, k.failed = top, probeFailure
-	}
 }
 
-// normalise scales x to norm one and returns its norm; zero stays zero.
-func normalise(x []float32) float64 {
-	norm := kernel.Nrm2(x)
-	if norm > 0 {
-		kernel.Scale(float32(1/norm), x)
-	}
-	return norm
-}
+// lanczos holds the coefficients of a Lanczos run on F = E·Eᵀ from a vector x:
+// b[0] = ‖x‖; then aᵢ = ‖Eᵀ·uᵢ‖² and bᵢ for the orthonormal uᵢ.
+type lanczos struct{ a, b []float64 }
 
-// lanczosBound returns the λ at which the monic Lanczos polynomial with
-// coefficients a, b reaches Πb/δ, at most ceiling.
-func lanczosBound(a, b []float64, ceiling float64) float64 {
-	if b[0] == 0 || a[0] == 0 {
+// bound returns the λ, at most ceiling, at which what the run grew to from
+// a unit of x along an eigenvector of λ would be all of what was measured, over
+// δ: pₖ(λ) = Πb/δ, or √λ·pₖ(λ) = Πb·‖Eᵀ·uₖ₊₁‖/δ in the middle of a step, for the
+// monic Lanczos polynomial pₖ.
+func (l lanczos) bound(ceiling float64) float64 {
+	if l.b[0] == 0 || l.a[0] == 0 {
 		return 0
 	}
+	steps := len(l.b) - 1
 	// Where the polynomial all but vanishes on x, the space is invariant and
 	// further steps would be built on rounding.
-	noise := EpsF32 * 8 * a[0]
-	// Ratios pₖ/pₖ₋₁ are positive exactly beyond the largest root.
+	noise := 8 * EpsF32 * l.a[0]
 	reaches := func(lambda float64) bool {
-		logRatio := -math.Log(b[0] / probeDelta)
-		ratio := lambda - a[0]
-		for i := 1; ; i++ {
+		grown := -math.Log(l.b[0] / probeDelta)
+		ratio := math.Inf(1)
+		for i := range steps {
+			// pᵢ₊₁/pᵢ: all of them are positive exactly beyond the largest root.
+			prior := ratio
+			ratio = lambda - l.a[i]
+			if i > 0 {
+				ratio -= l.b[i] * l.b[i] / prior
+			}
 			if !(ratio > 0) {
 				return false
 			}
-			logRatio += math.Log(ratio / max(b[i], noise))
-			if i == len(a) || b[i] <= 10*noise {
-				return logRatio >= 0
+			grown += math.Log(ratio / max(l.b[i+1], noise))
+			if l.b[i+1] <= 10*noise {
+				return grown >= 0
 			}
-			ratio = lambda - a[i] - b[i]*b[i]/ratio
 		}
+		if len(l.a) > steps {
+			grown += math.Log(lambda/l.a[steps]) / 2
+		}
+		return grown >= 0
 	}
 	lo, hi := 0.0, ceiling
 	for range 60 {
@@ -254,6 +300,15 @@ func lanczosBound(a, b []float64, ceiling float64) float64 {
 		}
 	}
 	return hi
+}
+
+// normalise scales x to norm one and returns its norm; zero stays zero.
+func normalise(x []float32) float64 {
+	norm := kernel.Nrm2(x)
+	if norm > 0 {
+		kernel.Scale(float32(1/norm), x)
+	}
+	return norm
 }
 
 func eigenvalues(workers int, g Matrix64) []float64 {

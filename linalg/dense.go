@@ -7,7 +7,6 @@ import (
 	"gonum.org/v1/gonum/lapack/gonum"
 
 	"smelt/internal/kernel"
-	"smelt/internal/parallel"
 )
 
 // decompose returns the thin singular value decomposition of a, which it
@@ -17,7 +16,7 @@ import (
 // times ‖a‖.
 func decompose(workers int, a Matrix64) (ut Matrix64, s []float64, vt Matrix64) {
 	if a.Rows > a.Cols {
-		vt, s, ut = decomposeWide(workers, transpose(workers, a))
+		vt, s, ut = decomposeWide(workers, transpose(a))
 		return ut, s, vt
 	}
 	return decomposeWide(workers, a)
@@ -144,18 +143,30 @@ func bidiagonalValues(d, e []float64) []float64 {
 }
 
 // transpose returns aᵀ.
-func transpose(workers int, a Matrix64) Matrix64 {
+func transpose(a Matrix64) Matrix64 {
 	t := kernel.New64(a.Cols, a.Rows)
-	const tile = 32
-	parallel.For(workers, (a.Rows+tile-1)/tile, func(b int) {
-		i0, i1 := b*tile, min((b+1)*tile, a.Rows)
-		for j0 := 0; j0 < a.Cols; j0 += tile {
-			for i := i0; i < i1; i++ {
-				for j := j0; j < min(j0+tile, a.Cols); j++ {
-					t.Data[j*t.Stride+i] = a.Data[i*a.Stride+j]
+	transposeElements(t.Data, t.Stride, a.Data, a.Stride, a.Rows, a.Cols)
+	return t
+}
+
+// transposeTo copies aᵀ to dst.
+func transposeTo(dst, a Matrix) {
+	transposeElements(dst.Data, dst.Stride, a.Data, a.Stride, a.Rows, a.Cols)
+}
+
+// transposeElements copies the rows × cols matrix src to dst, transposed, in
+// tiles that stay in the nearest cache.
+func transposeElements[T float32 | float64](dst []T, dstStride int, src []T, srcStride, rows, cols int) {
+	const tile = 16
+	for i0 := 0; i0 < rows; i0 += tile {
+		i1 := min(i0+tile, rows)
+		for j0 := 0; j0 < cols; j0 += tile {
+			for j := j0; j < min(j0+tile, cols); j++ {
+				out := dst[j*dstStride+i0 : j*dstStride+i1]
+				for i := range out {
+					out[i] = src[(i0+i)*srcStride+j]
 				}
 			}
 		}
-	})
-	return t
+	}
 }

@@ -29,7 +29,7 @@ func Exact64(a Matrix64, workers int) (SVD64, error) {
 	}
 	ut, s, vt := decompose(workers, clone64(a))
 	fixSigns(ut, vt)
-	return SVD64{U: transpose(workers, ut), S: s, Vt: vt, Energy: energy}, nil
+	return SVD64{U: transpose(ut), S: s, Vt: vt, Energy: energy}, nil
 }
 
 // fixSigns makes the entry of largest magnitude of each row of vt positive,

@@ -26,7 +26,7 @@ func LowRank(b, a Matrix, scale float64, workers int) (SVD, error) {
 		return SVD{}, err
 	}
 	// bᵀ = Cᵦ·Qᵦ and a = Cₐ·Qₐ, so that b·a = Qᵦᵀ·(Cᵦᵀ·Cₐ)·Qₐ.
-	qb, cb := newRowSpace(workers, transpose(workers, widen(b)))
+	qb, cb := newRowSpace(workers, transpose(widen(b)))
 	qa, ca := newRowSpace(workers, widen(a))
 	core := kernel.New64(cb.Cols, ca.Cols)
 	kernel.Gemm64(workers, true, false, scale, cb, ca, 0, core)

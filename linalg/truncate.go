@@ -54,7 +54,7 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 	scaled := math.Ldexp(energy, -2*exp)
 	var f factors
 	cert := Certificate{Tolerance: opt.Tolerance, Met: true}
-	if k, v, ok := solveKrylov(op, opt, scaled, vectors); ok {
+	if k, v, ok := solveKrylov(op, opt, scaled); ok {
 		f.s, cert, upper = roots(v.theta, r), v.cert, roots(v.upper, r)
 		if vectors {
 			f = k.assemble(v, f.s)
@@ -107,7 +107,7 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 
 // solveKrylov grows a Krylov basis until its certificate is met or its limit
 // is reached; ok is false where the deterministic path should be taken.
-func solveKrylov(op operator, opt Options, energy float64, vectors bool) (k *krylov, v verdict, ok bool) {
+func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict, ok bool) {
 	block, limit, whole := basisLimit(op.p, opt.Rank)
 	if limit == 0 {
 		return nil, v, false
@@ -121,7 +121,7 @@ func solveKrylov(op operator, opt Options, energy float64, vectors bool) (k *kry
 			// Nothing is left of H times the basis: all of the energy is inside,
 			// or the start missed a part, which a new one will not.
 			if k.outside() <= 2*rounding*energy {
-				return k, k.check(vectors, true), true
+				return k, k.check(true), true
 			}
 			k.restart(block)
 			continue
@@ -130,7 +130,7 @@ func solveKrylov(op operator, opt Options, energy float64, vectors bool) (k *kry
 			return nil, v, false
 		}
 		if full || k.d >= first {
-			if v = k.check(vectors, full); v.cert.Met || full {
+			if v = k.check(full); v.cert.Met || full {
 				return k, v, true
 			}
 		}
