@@ -372,11 +372,14 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := strings.Join(parts(name), "/")
 	if m.locks[key] {
-		return nil, errors.Join(&fs.PathError{Op: "lock", Path: name, Err: ErrLocked}, f.Close())
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: ErrLocked}
 	}
 	m.locks[key] = true
 	return &memLock{m: m, key: key}, nil
