@@ -12,6 +12,7 @@ type variant struct {
 	name string
 	f32  *engine[float32]
 	f64  *engine[float64]
+	streams
 }
 
 // Env is the environment variable that names the variant to use in place of

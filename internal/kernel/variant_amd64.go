@@ -11,7 +11,7 @@ func machine() []*variant {
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasFMA {
 		vs = append(vs, &avx512)
 	}
-	if x.HasAVX2 && x.HasFMA {
+	if x.HasAVX2 && x.HasFMA { // and F16C, which every such CPU has
 		vs = append(vs, &avx2)
 	}
 	return vs
@@ -37,6 +37,7 @@ var avx512 = variant{
 			spread:    spreadF64AVX512,
 		},
 	},
+	streams: streams{bytes: 64, group: 4, kernel: [kinds][2][]func(*dots){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512}},
 }
 
 var avx2 = variant{
@@ -49,4 +50,5 @@ var avx2 = variant{
 		lanes: 4, mr: 6, direct: 6, nr: 8, across: 6, packers: genericPackers[float64](4),
 		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
 	},
+	streams: streams{bytes: 32, group: 2, kernel: [kinds][2][]func(*dots){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2}},
 }

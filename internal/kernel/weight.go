@@ -1,7 +1,9 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"smelt/dtype"
@@ -53,6 +55,18 @@ func (w Weight) operand() operand {
 		k = f16
 	}
 	return operand{data: unsafe.Pointer(unsafe.SliceData(w.Data)), stride: w.Cols * size, size: size, kind: k, trans: true}
+}
+
+// at returns element (i,j), widened.
+func (w Weight) at(i, j int) float32 {
+	n := i*w.Cols + j
+	switch w.DType {
+	case dtype.BF16:
+		return dtype.BF16ToFloat32(binary.LittleEndian.Uint16(w.Data[2*n:]))
+	case dtype.F16:
+		return dtype.F16ToFloat32(binary.LittleEndian.Uint16(w.Data[2*n:]))
+	}
+	return math.Float32frombits(binary.LittleEndian.Uint32(w.Data[4*n:]))
 }
 
 // widens reports whether t is a dtype that the kernels widen to float32.

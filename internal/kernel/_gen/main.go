@@ -22,6 +22,8 @@ func run() error {
 		func() error { return genGemm("..", avx512, f32, 14) },
 		func() error { return genGemm("..", avx512, f64, 14) },
 		func() error { return genPack512("..") },
+		func() error { return genDots("..", avx512) },
+		func() error { return genDots("..", avx2) },
 		func() error { return genGemm("..", avx2, f32, 6) },
 		func() error { return genGemm("..", avx2, f64, 6) },
 	} {

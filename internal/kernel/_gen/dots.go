@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Offsets of the fields of struct dots, which a test holds against the Go
+// declaration.
+const (
+	dotsX      = 0
+	dotsXRow   = 8
+	dotsW      = 16
+	dotsWRow   = 24
+	dotsOut    = 32
+	dotsOutRow = 40
+	dotsSteps  = 48
+	dotsGroups = 56
+)
+
+// loadWide loads one vector of elements of type src and widens it.
+func (f *file) loadWide(s isa, src source, m operand.Mem, v reg.VecPhysical) {
+	switch src {
+	case fromF32:
+		f.VMOVUPS(m, v)
+	case fromF64:
+		f.VMOVUPD(m, v)
+	case fromBF16:
+		f.VPMOVZXWD(m, v)
+		f.VPSLLD(operand.U8(16), v, v)
+	case fromF16:
+		f.VCVTPH2PS(m, v)
+	}
+}
+
+// sumAcross leaves the sum of float32 vector i in lane 0; t is free.
+func (f *file) sumAcross(s isa, i, t int) {
+	if s.wide() {
+		f.VEXTRACTF64X4(operand.U8(1), zmm[i], ymm[t])
+		f.VADDPS(ymm[t], ymm[i], ymm[i])
+	}
+	if i < 16 && t < 16 {
+		f.VEXTRACTF128(operand.U8(1), ymm[i], xmm[t])
+	} else {
+		f.VEXTRACTF32X4(operand.U8(1), ymm[i], xmm[t])
+	}
+	f.VADDPS(xmm[t], xmm[i], xmm[i])
+	f.VPERMILPS(operand.U8(0x4e), xmm[i], xmm[t])
+	f.VADDPS(xmm[t], xmm[i], xmm[i])
+	f.VPERMILPS(operand.U8(0xb1), xmm[i], xmm[t])
+	f.VADDPS(xmm[t], xmm[i], xmm[i])
+}
+
+// genDots writes the kernels that multiply a few rows of x with every row of a
+// stored weight, several weight rows at a time.
+func genDots(dir string, s isa) error {
+	f := newFile("dots_" + lower(s.name))
+	most, group := 6, 4
+	if !s.wide() {
+		most, group = 4, 2
+	}
+	for _, src := range []source{fromF32, fromBF16, fromF16} {
+		table := fmt.Sprintf("// dots%s%s holds the kernels by rows of x, for single rows of w and for groups.\nvar dots%s%s = [2][]func(*dots){\n", src.name, s.name, src.name, s.name)
+		for _, r := range []int{1, group} {
+			table += "\t{\n\t\tnil,\n"
+			for x := 1; x <= most; x++ {
+				name := fmt.Sprintf("dots%s%sx%dx%d", src.name, s.name, x, r)
+				f.text(name, fmt.Sprintf("multiplies %d rows of x with groups of %d rows of w.", x, r), "(d *dots)")
+				f.dotsKernel(s, src, x, r)
+				table += "\t\t" + name + ",\n"
+			}
+			table += "\t},\n"
+		}
+		f.decls = append(f.decls, table+"}\n")
+	}
+	return f.write(dir, "kernel")
+}
+
+// dotsKernel takes steps of 64 (AVX2: 32) bytes of every row of w: one vector of
+// float32, two of the 16-bit types.
+func (f *file) dotsKernel(s isa, src source, xn, wn int) {
+	args := f.pointer("d")
+	field := func(off int) reg.GPVirtual {
+		r := f.GP64()
+		f.MOVQ(at(args, off), r)
+		return r
+	}
+	vecs := 4 / src.bytes
+	in := s.bytes / vecs // bytes of w for one vector
+	acc := func(w, x int) int { return w*xn + x }
+	wv := func(w int) reg.VecPhysical { return s.vec(wn*xn + w) }
+	xv := s.vec(wn*xn + wn)
+
+	pw, groups := field(dotsW), field(dotsGroups)
+	wRow, xRow := field(dotsWRow), field(dotsXRow)
+	out, outRow := field(dotsOut), field(dotsOutRow)
+	group, step := f.fresh("group"), f.fresh("step")
+	f.Label(group)
+	steps, px, q := field(dotsSteps), field(dotsX), f.GP64()
+	f.MOVQ(pw, q)
+	ws, xs := f.newRows(q, wRow, wn), f.newRows(px, xRow, xn)
+	ahead := f.GP64()
+	f.LEAQ(idx(pw, wRow, wn, 0), ahead)
+	if wn == 1 {
+		f.MOVQ(pw, ahead)
+		f.ADDQ(operand.I32(2048), ahead)
+	}
+	next := ws.from(ahead)
+	for i := range wn * xn {
+		f.zero(s, s.vec(i))
+	}
+	f.Label(step)
+	for v := range vecs {
+		for w := range wn {
+			f.loadWide(s, src, ws.at(w, v*in), wv(w))
+		}
+		for x := range xn {
+			f.VMOVUPS(xs.at(x, v*s.bytes), xv)
+			for w := range wn {
+				f.VFMADD231PS(xv, wv(w), s.vec(acc(w, x)))
+			}
+		}
+	}
+	for w := range wn {
+		f.PREFETCHT1(next.at(w, 0))
+	}
+	f.ADDQ(operand.I32(s.bytes), q)
+	f.ADDQ(operand.I32(s.bytes), ahead)
+	f.ADDQ(operand.I32(vecs*s.bytes), px)
+	f.DECQ(steps)
+	f.JNZ(operand.LabelRef(step))
+	po := f.GP64()
+	f.MOVQ(out, po)
+	for x := range xn {
+		for w := range wn {
+			f.sumAcross(s, acc(w, x), wn*xn)
+			f.VMOVSS(xmm[acc(w, x)], at(po, 4*w))
+		}
+		f.ADDQ(outRow, po)
+	}
+	f.ADDQ(operand.I32(4*wn), out)
+	f.LEAQ(idx(pw, wRow, wn, 0), pw)
+	f.DECQ(groups)
+	f.JNZ(operand.LabelRef(group))
+	f.VZEROUPPER()
+	f.RET()
+}
