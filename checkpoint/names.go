@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"fmt"
-	"strings"
 )
 
 // NameMap says which tensor of a base each tensor of an expert stands for.
@@ -55,24 +54,4 @@ func Compatible(base, expert Config) error {
 		}
 	}
 	return fmt.Errorf("model_type is %q, but the base's is %q", e, b)
-}
-
-// Transposed reports whether a weight is stored as [in, out], as the Conv1D
-// modules of GPT-2 and its kin do. It goes by model_type, since a square weight
-// does not show it.
-func Transposed(modelType, name string) bool {
-	switch modelType {
-	case "gpt2", "openai-gpt", "imagegpt", "decision_transformer":
-	default:
-		return false
-	}
-	module, ok := strings.CutSuffix(name, ".weight")
-	if !ok {
-		return false
-	}
-	switch module[strings.LastIndexByte(module, '.')+1:] {
-	case "c_attn", "c_proj", "c_fc", "q_attn":
-		return true
-	}
-	return false
 }
