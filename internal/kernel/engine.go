@@ -211,18 +211,21 @@ func (p *product[T]) packRight(dst []T, panels, panel, col, n int) {
 // lastMask returns the bits of the last of the vectors that hold n elements.
 func lastMask(n, lanes int) uint64 { return 1<<((n-1)%lanes+1) - 1 }
 
-// call runs a packing kernel without letting its argument escape to the heap.
-func call(kernel func(*packing), p packing) {
-	kernel((*packing)(hide(unsafe.Pointer(&p))))
-}
+// Arguments of kernels live on the heap and are used again: a kernel is called
+// through a table, where the compiler cannot see that it keeps no pointer, and
+// the stack is no place for what it cannot see to be in use.
+var (
+	tileArgs    = sync.Pool{New: func() any { return new(tile) }}
+	packingArgs = sync.Pool{New: func() any { return new(packing) }}
+)
 
-// hide returns p unseen by escape analysis. Kernels keep no pointers, so what p
-// points to may live on the stack.
-//
-//go:nosplit
-func hide(p unsafe.Pointer) unsafe.Pointer {
-	x := uintptr(p)
-	return *(*unsafe.Pointer)(unsafe.Pointer(&x))
+// call runs a packing kernel.
+func call(kernel func(*packing), p packing) {
+	arg := packingArgs.Get().(*packing)
+	*arg = p
+	kernel(arg)
+	*arg = packing{}
+	packingArgs.Put(arg)
 }
 
 // block computes rows [i0, i0+m) of the product, and of the packed columns (n
@@ -253,7 +256,12 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 	} else {
 		c = c[i0*cStride+j0+first*p.nr:]
 	}
-	t := (*tile)(hide(unsafe.Pointer(&tile{alpha: toBits(p.alpha), bStep: p.nr * size, cRow: cStride * size})))
+	t := tileArgs.Get().(*tile)
+	defer func() {
+		*t = tile{}
+		tileArgs.Put(t)
+	}()
+	*t = tile{alpha: toBits(p.alpha), bStep: p.nr * size, cRow: cStride * size}
 	for k := 0; k < p.k; k += p.kLen {
 		kn := min(p.kLen, p.k-k)
 		t.k = kn

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"sync"
 	"unsafe"
 
 	"smelt/internal/parallel"
@@ -85,6 +86,9 @@ func (p Problem) stream(t int) {
 	}
 }
 
+// dotsArgs are arguments of streaming kernels, on the heap as all are.
+var dotsArgs = sync.Pool{New: func() any { return new(dots) }}
+
 // dots computes out = X·Wᵀ for rows [lo, hi) of W.
 func (p Problem) dots(out Matrix, lo, hi int) {
 	s := &active.streams
@@ -94,10 +98,12 @@ func (p Problem) dots(out Matrix, lo, hi int) {
 	whole := (hi - lo) / s.group * s.group
 	most := len(kernels[1]) - 1
 	parts, height := blocks(p.X.Rows, most, 1)
-	d := dots{
-		xRow: 4 * p.X.Stride, wRow: row, outRow: 4 * out.Stride, steps: steps,
-	}
-	arg := (*dots)(hide(unsafe.Pointer(&d)))
+	d := dotsArgs.Get().(*dots)
+	defer func() {
+		*d = dots{}
+		dotsArgs.Put(d)
+	}()
+	*d = dots{xRow: 4 * p.X.Stride, wRow: row, outRow: 4 * out.Stride, steps: steps}
 	// A group of weight rows passes all rows of x while the caches hold it.
 	unit := max(s.group, 32<<10/row/s.group*s.group)
 	for r := 0; r < hi-lo; {
@@ -115,7 +121,7 @@ func (p Problem) dots(out Matrix, lo, hi int) {
 			if single == 1 {
 				d.groups = n / s.group
 			}
-			kernels[single][h](arg)
+			kernels[single][h](d)
 		}
 		r += n
 	}
