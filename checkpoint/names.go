@@ -1,7 +1,10 @@
 package checkpoint
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // NameMap says which tensor of a base each tensor of an expert stands for.
@@ -14,44 +17,194 @@ type NameMap struct {
 }
 
 // MapNames matches the tensors of an expert with those of its base: by equal
-// name, through tied names, and across a prefix that one of them has and the
-// other lacks.
+// name; through tied names, where one stores what the other leaves out; and
+// across a prefix that one has and the other lacks, as between a bare model
+// and the same with a head (transformer., bert., model.), or a language model
+// inside a composite one. A head that only the expert unties from its
+// embedding stays Extra.
 func MapNames(base, expert *Checkpoint) NameMap {
 	m := NameMap{ToBase: map[string]string{}, ToExpert: map[string]string{}}
-	for _, t := range expert.Tensors() {
-		if b, ok := base.Resolve(t.Name); ok {
-			m.ToBase[t.Name] = b.Name
-			if _, ok := m.ToExpert[b.Name]; !ok || b.Name == t.Name {
-				m.ToExpert[b.Name] = t.Name
+	r := findRename(base, expert.tensors, func(b, e Info) bool { return slices.Equal(b.Shape, e.Shape) })
+	tied := 0
+	for _, t := range expert.tensors {
+		b, exact := base.Lookup(r.toBase(t.Name))
+		if !exact {
+			var ok bool
+			if b, ok = base.Resolve(r.toBase(t.Name)); !ok || expert.untied(t.Name) {
+				m.Extra = append(m.Extra, t.Name)
+				continue
 			}
-		} else {
-			m.Extra = append(m.Extra, t.Name)
+			tied++
+		}
+		m.ToBase[t.Name] = b.Name
+		if _, taken := m.ToExpert[b.Name]; !taken || exact {
+			m.ToExpert[b.Name] = t.Name
 		}
 	}
-	for _, t := range base.Tensors() {
+	for _, t := range base.tensors {
 		if _, ok := m.ToExpert[t.Name]; ok {
 			continue
 		}
-		if e, ok := expert.Resolve(t.Name); ok {
+		if e, ok := expert.Resolve(r.toExpert(t.Name)); ok {
 			m.ToExpert[t.Name] = e.Name
+			tied++
 		} else {
 			m.Missing = append(m.Missing, t.Name)
 		}
 	}
+	m.Notes = r.notes("tensors")
+	if tied > 0 {
+		m.Notes = append(m.Notes, fmt.Sprintf("%d tied tensors are stored under one name by one side only and were matched through it", tied))
+	}
 	return m
 }
 
-// Compatible reports whether the expert is of the base's kind: its model_type
-// is the base's or that of one of the base's parts.
-func Compatible(base, expert Config) error {
-	b, e := base.ModelType(), expert.ModelType()
-	if b == e {
-		return nil
-	}
-	for _, part := range base.Parts() {
-		if part.ModelType() == e {
-			return nil
+// untied reports whether a tensor is a head that the checkpoint stores apart
+// from the embedding that it is tied to in others.
+func (c *Checkpoint) untied(name string) bool {
+	for _, f := range families {
+		if slices.Contains(f.head, name) && len(c.anchors(f)) > 0 && c.has(c.anchors(f)[0]) {
+			return !slices.ContainsFunc(c.tied, func(g []string) bool { return slices.Contains(g, name) })
 		}
 	}
-	return fmt.Errorf("model_type is %q, but the base's is %q", e, b)
+	return false
+}
+
+// rename is how the names of an expert differ from those of its base: each
+// expert name that begins with strip, mostly "", is a base name that begins
+// with add instead. Only names in moved are concerned.
+type rename struct {
+	strip, add string
+	moved      map[string]string // expert's to base's
+	back       map[string]string
+	total      int
+}
+
+func (r *rename) toBase(name string) string {
+	if b, ok := r.moved[name]; ok {
+		return b
+	}
+	return name
+}
+
+func (r *rename) toExpert(name string) string {
+	if e, ok := r.back[name]; ok {
+		return e
+	}
+	return name
+}
+
+func (r *rename) notes(what string) []string {
+	if len(r.moved) == 0 {
+		return nil
+	}
+	who, prefix := "the base", r.add
+	if r.add == "" {
+		who, prefix = "the expert", r.strip
+	}
+	return []string{fmt.Sprintf("%d of %d %s were matched across the prefix %q, which only the names of %s have",
+		len(r.moved), r.total, what, prefix, who)}
+}
+
+// maxPrefix is how many leading segments of a name may be a prefix.
+const maxPrefix = 3
+
+// findRename finds the prefix across which most of the expert's tensors that
+// have no namesake in the base find one; fits says whether two go together.
+// Where several prefixes match equally many, as with the two towers of a model
+// whose shapes agree, none is taken.
+func findRename(base *Checkpoint, expert []Info, fits func(base, expert Info) bool) *rename {
+	none := &rename{total: len(expert)}
+	var lost []Info
+	for _, t := range expert {
+		if _, ok := base.Resolve(t.Name); !ok {
+			lost = append(lost, t)
+		}
+	}
+	if len(lost) == 0 {
+		return none
+	}
+	var candidates [][2]string // strip, add
+	for _, p := range prefixes(base.tensors) {
+		candidates = append(candidates, [2]string{"", p})
+	}
+	for _, p := range prefixes(lost) {
+		candidates = append(candidates, [2]string{p, ""})
+	}
+	best, second := none, none
+	for _, c := range candidates {
+		r := &rename{strip: c[0], add: c[1], moved: map[string]string{}, back: map[string]string{}, total: len(expert)}
+		for _, t := range lost {
+			rest, ok := strings.CutPrefix(t.Name, r.strip)
+			if !ok {
+				continue
+			}
+			if b, ok := base.Resolve(r.add + rest); ok && fits(b, t) {
+				r.moved[t.Name], r.back[b.Name] = r.add+rest, t.Name
+			}
+		}
+		switch {
+		case len(r.moved) > len(best.moved):
+			best, second = r, best
+		case len(r.moved) > len(second.moved):
+			second = r
+		}
+	}
+	if 2*len(best.moved) < len(lost) || len(best.moved) == len(second.moved) {
+		return none
+	}
+	return best
+}
+
+// prefixes returns the leading segments of the names, one to maxPrefix of
+// them, each with its dot.
+func prefixes(tensors []Info) []string {
+	seen := map[string]bool{}
+	for _, t := range tensors {
+		end := 0
+		for range maxPrefix {
+			i := strings.IndexByte(t.Name[end:], '.')
+			if i < 0 {
+				break
+			}
+			end += i + 1
+			seen[t.Name[:end]] = true
+		}
+	}
+	out := make([]string, 0, len(seen))
+	for p := range seen {
+		if !strings.ContainsAny(p, "0123456789") { // a layer is no part of a prefix
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return out
+}
+
+// Compatible reports whether an expert is of its base's kind: its model_type
+// is the base's, or that of one of the base's parts, such as the vision tower
+// of a CLIP model.
+func Compatible(base, expert Config) error {
+	b, e := base.ModelType(), expert.ModelType()
+	if b == e && b != "" {
+		return nil
+	}
+	if e == "" || b == "" {
+		return fmt.Errorf("config.json of the %s has no model_type", map[bool]string{true: "expert", false: "base"}[e == ""])
+	}
+	var have []string
+	for _, key := range nestedKeys {
+		part := base.Nested(key).ModelType()
+		if part == e {
+			return nil
+		}
+		if part != "" {
+			have = append(have, fmt.Sprintf("%s: %s", key, part))
+		}
+	}
+	err := fmt.Errorf("model_type is %q, but the base's is %q", e, b)
+	if len(have) > 0 {
+		err = fmt.Errorf("%w (with %s)", err, strings.Join(have, ", "))
+	}
+	return err
 }
