@@ -83,7 +83,7 @@ def plain_model(family, base, out, auto, fused):
     """The dense base in float64, its fused layers computed by plain_layer."""
     model = auto_class(auto).from_pretrained(base, dtype=torch.float64)
     block = json.load(open(os.path.join(out, "config.json")))["smile"]
-    tensors = load_file(os.path.join(out, "model.safetensors"))
+    tensors = load_tensors(out)
     for module, name in fused.smile_modules.items():
         entry = block["modules"][module]
         layer = model.get_submodule(name)
@@ -91,6 +91,54 @@ def plain_model(family, base, out, auto, fused):
             raise AssertionError(f"{module} is not {name}")
         layer.forward = plain_layer(tensors, module, entry, block["num_experts_per_tok"], entry.get("transposed", False))
     return model.eval()
+
+
+def vllm_like(out):
+    """Builds and loads a model as vLLM's transformers backend does.
+
+    From the configuration alone, by AutoModel, parameters on the meta device and
+    buffers not; every nn.Linear then becomes another class; parameters without
+    data get some; weights are matched by name.
+    """
+    transformers.AttentionInterface.register("vllm", transformers.AttentionInterface()["sdpa"])
+    transformers.AttentionMaskInterface.register("vllm", transformers.AttentionMaskInterface()["sdpa"])
+    config = transformers.AutoConfig.from_pretrained(out, **TRUST)
+    assert config.architectures[0].startswith("Smile") and not hasattr(transformers, config.architectures[0])
+    config.get_text_config()._attn_implementation = "vllm"
+    register = torch.nn.Module.register_parameter
+
+    def on_meta(module, name, parameter):
+        register(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = torch.nn.Parameter(module._parameters[name].to("meta"))
+
+    torch.nn.Module.register_parameter = on_meta
+    try:
+        model = transformers.AutoModel.from_config(config, dtype=torch.float32, **TRUST)
+    finally:
+        torch.nn.Module.register_parameter = register
+    assert not model.tp_plan and type(model).is_backend_compatible()
+    stolen = [n for n in model.smile_modules.values() if isinstance(model.get_submodule(n), torch.nn.Linear)]
+    assert not stolen, stolen
+    for module in model.modules():
+        for name, p in list(module.named_parameters(recurse=False)):
+            module.register_parameter(name, torch.nn.Parameter(torch.full_like(p, float("nan"), device="cpu")))
+    known, prefix = model.state_dict(), model.base_model_prefix + "."
+    with torch.no_grad():
+        for key, value in load_tensors(out).items():
+            if key.removeprefix(prefix) in known:
+                known.pop(key.removeprefix(prefix)).copy_(value)
+    assert not known, f"not loaded: {list(known)[:3]}"
+    return model.eval()
+
+
+def load_tensors(directory):
+    """Every tensor of a checkpoint, sharded or not."""
+    tensors = {}
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(".safetensors"):
+            tensors.update(load_file(os.path.join(directory, name)))
+    return tensors
 
 
 def first(outputs):
@@ -162,7 +210,7 @@ class Check:
         saved = os.path.join(self.directory, "saved")
         model = self.load()
         model.save_pretrained(saved)
-        before, after = (load_file(os.path.join(d, "model.safetensors")) for d in (self.out, saved))
+        before, after = load_tensors(self.out), load_tensors(saved)
         assert before.keys() == after.keys(), before.keys() ^ after.keys()
         assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)
         old, new = (json.load(open(os.path.join(d, "config.json"))) for d in (self.out, saved))
@@ -191,6 +239,44 @@ class Check:
             assert off(got, want) < 0.3, found
         return ", ".join(found)
 
+    def check_layers(self):
+        """Each layer alone, in half precision: the same experts, and the rounding of a dense layer."""
+        block = json.load(open(os.path.join(self.out, "config.json")))["smile"]
+        tensors, worst = load_tensors(self.out), 0.0
+        model = self.load(dtype=torch.bfloat16)
+        for module, name in model.smile_modules.items():
+            entry = block["modules"][module]
+            rounded = {k: v.bfloat16() for k, v in tensors.items() if k.startswith(module + ".")}
+            plain = plain_layer(rounded, module, entry, block["num_experts_per_tok"], entry.get("transposed", False))
+            x = torch.randn(12, entry["in"], dtype=torch.bfloat16)
+            worst = max(worst, off(model.get_submodule(name)(x), plain(x)))
+        assert worst < 1e-2, worst
+        return f"off by {worst:.0e} in bfloat16"
+
+    def check_vllm(self):
+        """The steps of vLLM's transformers backend, without vLLM: see vllm_like."""
+        if self.name not in ("llama", "mistral", "qwen2", "qwen3", "phi3", "phi"):
+            return None
+        model = vllm_like(self.out)
+        want = self.load(auto=auto_class("AutoModel"))
+        with torch.no_grad():
+            got = model(**self.inputs, use_cache=False, return_dict=False)[0]
+            want = want(**self.inputs, use_cache=False, return_dict=False)[0]
+        assert off(got, want) < 1e-5, off(got, want)
+        return "opaque layers, weights by name"
+
+    def check_flagless(self):
+        """A block that does not say which modules change a bias loads as well."""
+        bare = os.path.join(self.directory, "flagless")
+        shutil.copytree(self.out, bare)
+        path = os.path.join(bare, "config.json")
+        config = json.load(open(path))
+        for entry in config["smile"]["modules"].values():
+            entry.pop("bias", None)
+        json.dump(config, open(path, "w"))
+        assert torch.equal(self.run(self.load(bare)), self.run(self.load()))
+        return "bias found by its tensor"
+
     def check_gradients(self):
         """Every expert's tensors are reached by gradients; a step changes the output."""
         model = self.load(self.fuse("grad", 2)).train()
@@ -198,11 +284,14 @@ class Check:
             p.requires_grad_(True)
         for seed in range(4):
             first(model(**families.inputs(self.family, torch.float32, seed=seed))).square().mean().backward()
-        reached = {n: p.grad is not None and bool(p.grad.isfinite().all()) for n, p in model.named_parameters() if ".smile." in n}
-        bad = [n for n, fine in reached.items() if not fine]
-        assert reached and not bad, bad
-        moved = [n for n, p in model.named_parameters() if ".smile." in n and p.grad.abs().sum() > 0]
-        assert len(moved) > len(reached) // 2, (len(moved), len(reached))
+        # Where no expert adds anything (rank 0, no bias) there is nothing to learn.
+        idle = [n for n, m in model.named_modules() if n.endswith(".smile") and m.us is m.bias is m.dense is None]
+        names = [n for n, _ in model.named_parameters() if ".smile." in n and not n.startswith(tuple(i + "." for i in idle))]
+        gradients = {n: model.get_parameter(n).grad for n in names}
+        bad = [n for n, g in gradients.items() if g is None or not g.isfinite().all()]
+        assert names and not bad, bad
+        moved, reached = [n for n, g in gradients.items() if g.abs().sum() > 0], gradients
+        assert len(moved) > len(names) // 2, (len(moved), len(names))
         return f"{len(moved)} of {len(reached)} expert tensors"
 
     def check_peft(self):
@@ -282,9 +371,8 @@ class Check:
     def check_damage(self):
         """A missing expert tensor, or one of another shape, is an error and never a silent zero."""
         damaged = os.path.join(self.directory, "damaged")
-        shutil.copytree(self.out, damaged)
-        path = os.path.join(damaged, "model.safetensors")
-        tensors = load_file(path)
+        shutil.copytree(self.out, damaged, ignore=shutil.ignore_patterns("*.safetensors*"))
+        path, tensors = os.path.join(damaged, "model.safetensors"), load_tensors(self.out)
         victim = next(k for k in tensors if k.endswith(".smile.vt"))
         for change in ({victim: None}, {victim: tensors[victim][:-1].clone()}):
             kept = {k: v for k, v in {**tensors, **change}.items() if v is not None}
