@@ -1,0 +1,142 @@
+// Command models times forward passes, one a line of its input: run.py drives it
+// beside transformers, turn by turn, so that both see the same machine.
+//
+//	models -dir DIR -task images|encode|prompt|decode [-batch 32] [-tokens 512]
+//
+// For every line on stdin it runs the task once and prints the seconds that it
+// took. The first line of its output describes the model.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"runtime/pprof"
+	"time"
+
+	"smelt/engine"
+	"smelt/internal/kernel"
+	"smelt/internal/vfs"
+	"smelt/model/llama"
+	"smelt/nn"
+)
+
+func main() {
+	dir := flag.String("dir", "", "the model's directory")
+	task := flag.String("task", "images", "images, encode, prompt or decode")
+	batch := flag.Int("batch", 32, "images or texts in a pass")
+	tokens := flag.Int("tokens", 512, "tokens of a text or prompt")
+	steps := flag.Int("steps", 16, "tokens to decode")
+	workers := flag.Int("workers", 0, "goroutines, 0: one a core")
+	profile := flag.String("cpuprofile", "", "write a profile to this file")
+	flag.Parse()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			fail(err)
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			fail(err)
+		}
+		defer pprof.StopCPUProfile()
+	}
+	m, err := engine.OpenModel(vfs.OS, *dir)
+	if err != nil {
+		fail(err)
+	}
+	defer m.Close()
+	run, err := prepare(m, *task, *batch, *tokens, *steps, *workers)
+	if err != nil {
+		fail(err)
+	}
+	about, err := json.Marshal(map[string]any{"type": m.Type, "bytes": m.Bytes(), "fused": m.Fused != nil})
+	if err != nil {
+		fail(err)
+	}
+	fmt.Println(string(about))
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		start := time.Now()
+		if err := vfs.Guard(run); err != nil {
+			fail(err)
+		}
+		fmt.Println(time.Since(start).Seconds())
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// prepare returns a function that runs the task once.
+func prepare(m *engine.Model, task string, batch, tokens, steps, workers int) (func() error, error) {
+	p := &nn.Pass{Workers: workers}
+	ids := make([]int, tokens)
+	for i := range ids {
+		ids[i] = (i*7919 + 13) % 30000
+	}
+	switch {
+	case task == "images" && m.CLIP != nil && m.CLIP.Vision != nil:
+		c := m.CLIP.Vision.Config
+		x := kernel.New(batch, c.NumChannels*int(c.ImageSize)*int(c.ImageSize))
+		for i := range x.Data {
+			x.Data[i] = float32(math.Sin(float64(i)))
+		}
+		return func() error {
+			_, err := m.CLIP.Vision.Forward(p, x)
+			return err
+		}, nil
+	case task == "encode" && m.T5 != nil:
+		texts := make([][]int, batch)
+		for i := range texts {
+			texts[i] = ids
+		}
+		return func() error {
+			_, err := m.T5.Encode(p, texts)
+			return err
+		}, nil
+	case task == "prompt" && m.Llama != nil:
+		return func() error {
+			_, err := m.Llama.NewSession(p).Step(ids)
+			return err
+		}, nil
+	case task == "decode" && m.Llama != nil:
+		return decode(m.Llama, p, ids, steps)
+	}
+	return nil, fmt.Errorf("models: a %s model has no task %q", m.Type, task)
+}
+
+// decode returns a function that generates steps tokens after the same prompt.
+func decode(m *llama.Model, p *nn.Pass, ids []int, steps int) (func() error, error) {
+	cache := m.NewCache()
+	if err := cache.Reserve(len(ids) + steps); err != nil {
+		return nil, err
+	}
+	in := []llama.Input{{Cache: cache, IDs: ids}}
+	logits := kernel.New(1, m.VocabSize())
+	step := func() error {
+		mark := p.Mark()
+		defer p.Release(mark)
+		h, err := m.Forward(p, in)
+		if err != nil {
+			return err
+		}
+		return m.Logits(p, logits, h.Slice(h.Rows-1, h.Rows, 0, h.Cols))
+	}
+	if err := step(); err != nil {
+		return nil, err
+	}
+	return func() error {
+		cache.Truncate(len(ids))
+		for range steps {
+			in[0].IDs = []int{int(math.Abs(float64(logits.Data[0]))*1e4) % 1000}
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
