@@ -34,14 +34,20 @@ func (d *Dense) Out() int { return d.Weight.Rows }
 
 // Forward writes y = x·Wᵀ + b.
 func (d *Dense) Forward(p *Pass, y, x kernel.Matrix) {
-	if d.Bias == nil {
-		kernel.GemmWeight(p.Workers, y, x, d.Weight, 0)
-		return
+	kernel.GemmWeight(p.Workers, y, x, d.Weight, 0)
+	switch {
+	case d.Bias == nil:
+	case p.Serial(y.Rows, y.Cols):
+		d.addBias(y, 0, y.Rows)
+	default:
+		p.ForRows(y.Rows, y.Cols, func(lo, hi int) { d.addBias(y, lo, hi) })
 	}
-	for i := range y.Rows {
-		copy(y.Row(i), d.Bias)
+}
+
+func (d *Dense) addBias(y kernel.Matrix, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		kernel.Add(y.Row(i), y.Row(i), d.Bias)
 	}
-	kernel.GemmWeight(p.Workers, y, x, d.Weight, 1)
 }
 
 // Weight returns a matrix of a checkpoint as the kernels read it: in place for
