@@ -14,7 +14,11 @@ func mapFile(f *os.File, size int) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mapping{data: data, advise: advise, unmap: unix.Munmap}, nil
+	mapped.add(data)
+	return &Mapping{data: data, advise: advise, unmap: func(b []byte) error {
+		mapped.remove(b)
+		return unix.Munmap(b)
+	}}, nil
 }
 
 func advise(b []byte, a advice) {

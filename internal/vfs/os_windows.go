@@ -20,7 +20,9 @@ func mapFile(f *os.File, size int) (*Mapping, error) {
 	// The view is memory outside the Go heap, so the address may pass through
 	// an integer; reading it back this way keeps vet's pointer check quiet.
 	data := unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), size)
+	mapped.add(data)
 	unmap := func([]byte) error {
+		mapped.remove(data)
 		return errors.Join(windows.UnmapViewOfFile(addr), windows.CloseHandle(h))
 	}
 	return &Mapping{data: data, unmap: unmap}, nil
