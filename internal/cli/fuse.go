@@ -33,7 +33,6 @@ func (f *fuseFlags) bind(cmd *cobra.Command) {
 	fl.StringVar(&f.opt.DType, "dtype", "", "type of the output's weights: F32, F16, BF16, F64 (default the base's)")
 	f.shard = engine.DefaultMaxShardSize
 	fl.Var(&f.shard, "max-shard-size", "largest shard of the output")
-	cmd.MarkFlagsMutuallyExclusive("expert-rank", "energy", "budget")
 }
 
 func (f *fuseFlags) options() engine.Options {
@@ -67,6 +66,9 @@ A killed run goes on where it was when the same command is given again.`,
 			if err := needsOut(out, cmd); err != nil && !dry {
 				return err
 			}
+			if err := oneOf(cmd, "expert-rank", "energy", "budget", "ranks"); err != nil {
+				return err
+			}
 			return a.runFuse(cmd.Context(), args, flags.options(), out, ranks, engine.Part{I: part.i, N: part.n}, dry)
 		},
 	}
@@ -77,7 +79,6 @@ A killed run goes on where it was when the same command is given again.`,
 	fl.Var(&part, "part", "do only part i of n, such as 2/8; smelt join puts parts together")
 	fl.BoolVar(&dry, "dry-run", false, "print the plan and do nothing")
 	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
-	cmd.MarkFlagsMutuallyExclusive("ranks", "expert-rank", "energy", "budget")
 	return cmd
 }
 

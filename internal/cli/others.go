@@ -30,6 +30,9 @@ each delta's energy.`,
 			if err := needsOut(out, cmd); err != nil {
 				return err
 			}
+			if err := oneOf(cmd, "expert-rank", "energy", "budget"); err != nil {
+				return err
+			}
 			opt := flags.options()
 			if opt.Energy == 0 && opt.Budget == 0 && opt.ExpertRank == 0 && !opt.Dense {
 				opt.Energy = 0.95

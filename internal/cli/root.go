@@ -108,6 +108,20 @@ func needsOut(out string, cmd *cobra.Command) error {
 	return nil
 }
 
+// oneOf checks that at most one of the options is given.
+func oneOf(cmd *cobra.Command, names ...string) error {
+	var given []string
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) > 1 {
+		return usageError{fmt.Errorf("%s exclude one another: give one", strings.Join(given, " and "))}
+	}
+	return nil
+}
+
 // sources parses EXPERT arguments: path, or name=path.
 func sources(args []string) []engine.Source {
 	var list []engine.Source
