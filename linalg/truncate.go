@@ -100,9 +100,11 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 	if 4*r > p || p <= 64 {
 		return 0, 0, true
 	}
-	block = blockSize(r)
+	block = blockSize(p, r)
 	limit = maxBlocks * block
-	return block, min(limit, p/2), limit >= p/4
+	// Up to order 1024 the deterministic path costs little more than a large
+	// basis.
+	return block, min(limit, p/2), limit >= p/2 || limit >= p/4 && p <= 1024
 }
 
 // solveKrylov grows a Krylov basis until its certificate is met or its limit
