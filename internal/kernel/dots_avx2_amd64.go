@@ -177,3 +177,61 @@ var dotsF16AVX2 = [2][]func(*dots){
 		dotsF16AVX2x4x2,
 	},
 }
+
+// dotsF64AVX2x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x1x1(d *dots)
+
+// dotsF64AVX2x2x1 multiplies 2 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x2x1(d *dots)
+
+// dotsF64AVX2x3x1 multiplies 3 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x3x1(d *dots)
+
+// dotsF64AVX2x4x1 multiplies 4 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x4x1(d *dots)
+
+// dotsF64AVX2x1x2 multiplies 1 rows of x with groups of 2 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x1x2(d *dots)
+
+// dotsF64AVX2x2x2 multiplies 2 rows of x with groups of 2 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x2x2(d *dots)
+
+// dotsF64AVX2x3x2 multiplies 3 rows of x with groups of 2 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x3x2(d *dots)
+
+// dotsF64AVX2x4x2 multiplies 4 rows of x with groups of 2 rows of w.
+//
+//go:noescape
+func dotsF64AVX2x4x2(d *dots)
+
+// dotsF64AVX2 holds the kernels by rows of x, for single rows of w and for groups.
+var dotsF64AVX2 = [2][]func(*dots){
+	{
+		nil,
+		dotsF64AVX2x1x1,
+		dotsF64AVX2x2x1,
+		dotsF64AVX2x3x1,
+		dotsF64AVX2x4x1,
+	},
+	{
+		nil,
+		dotsF64AVX2x1x2,
+		dotsF64AVX2x2x2,
+		dotsF64AVX2x3x2,
+		dotsF64AVX2x4x2,
+	},
+}

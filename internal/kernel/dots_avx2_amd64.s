@@ -1927,3 +1927,535 @@ step48:
 	JNZ          group47
 	VZEROUPPER
 	RET
+
+// func dotsF64AVX2x1x1(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x1x1(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), SI
+	MOVQ 40(AX), DI
+
+group49:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, R10
+	LEAQ   (CX)(BX*1), R11
+	MOVQ   CX, R11
+	ADDQ   $+2048, R11
+	VXORPS Y0, Y0, Y0
+
+step50:
+	VMOVUPD      (R10), Y1
+	VMOVUPS      (R9), Y2
+	VFMADD231PD  Y2, Y1, Y0
+	PREFETCHT1   (R11)
+	ADDQ         $+32, R10
+	ADDQ         $+32, R11
+	ADDQ         $+32, R9
+	DECQ         R8
+	JNZ          step50
+	MOVQ         SI, R8
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	VMOVSD       X0, (R8)
+	ADDQ         DI, R8
+	ADDQ         $+8, SI
+	LEAQ         (CX)(BX*1), CX
+	DECQ         DX
+	JNZ          group49
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x2x1(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x2x1(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group51:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (CX)(BX*1), R12
+	MOVQ   CX, R12
+	ADDQ   $+2048, R12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+step52:
+	VMOVUPD      (R11), Y2
+	VMOVUPS      (R10), Y3
+	VFMADD231PD  Y3, Y2, Y0
+	VMOVUPS      (R10)(SI*1), Y3
+	VFMADD231PD  Y3, Y2, Y1
+	PREFETCHT1   (R12)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R12
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step52
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X2
+	VADDPD       X2, X0, X0
+	VPERMILPD    $0x01, X0, X2
+	VADDSD       X2, X0, X0
+	VMOVSD       X0, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPD       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDSD       X2, X1, X1
+	VMOVSD       X1, (R9)
+	ADDQ         R8, R9
+	ADDQ         $+8, DI
+	LEAQ         (CX)(BX*1), CX
+	DECQ         DX
+	JNZ          group51
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x3x1(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x3x1(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group53:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (CX)(BX*1), R12
+	MOVQ   CX, R12
+	ADDQ   $+2048, R12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+
+step54:
+	VMOVUPD      (R11), Y3
+	VMOVUPS      (R10), Y4
+	VFMADD231PD  Y4, Y3, Y0
+	VMOVUPS      (R10)(SI*1), Y4
+	VFMADD231PD  Y4, Y3, Y1
+	VMOVUPS      (R10)(SI*2), Y4
+	VFMADD231PD  Y4, Y3, Y2
+	PREFETCHT1   (R12)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R12
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step54
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X3
+	VADDPD       X3, X0, X0
+	VPERMILPD    $0x01, X0, X3
+	VADDSD       X3, X0, X0
+	VMOVSD       X0, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X3
+	VADDPD       X3, X1, X1
+	VPERMILPD    $0x01, X1, X3
+	VADDSD       X3, X1, X1
+	VMOVSD       X1, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y2, X3
+	VADDPD       X3, X2, X2
+	VPERMILPD    $0x01, X2, X3
+	VADDSD       X3, X2, X2
+	VMOVSD       X2, (R9)
+	ADDQ         R8, R9
+	ADDQ         $+8, DI
+	LEAQ         (CX)(BX*1), CX
+	DECQ         DX
+	JNZ          group53
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x4x1(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x4x1(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group55:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (SI)(SI*2), R12
+	LEAQ   (CX)(BX*1), R13
+	MOVQ   CX, R13
+	ADDQ   $+2048, R13
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+step56:
+	VMOVUPD      (R11), Y4
+	VMOVUPS      (R10), Y5
+	VFMADD231PD  Y5, Y4, Y0
+	VMOVUPS      (R10)(SI*1), Y5
+	VFMADD231PD  Y5, Y4, Y1
+	VMOVUPS      (R10)(SI*2), Y5
+	VFMADD231PD  Y5, Y4, Y2
+	VMOVUPS      (R10)(R12*1), Y5
+	VFMADD231PD  Y5, Y4, Y3
+	PREFETCHT1   (R13)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R13
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step56
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPD       X4, X0, X0
+	VPERMILPD    $0x01, X0, X4
+	VADDSD       X4, X0, X0
+	VMOVSD       X0, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPD       X4, X1, X1
+	VPERMILPD    $0x01, X1, X4
+	VADDSD       X4, X1, X1
+	VMOVSD       X1, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPD       X4, X2, X2
+	VPERMILPD    $0x01, X2, X4
+	VADDSD       X4, X2, X2
+	VMOVSD       X2, (R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPD       X4, X3, X3
+	VPERMILPD    $0x01, X3, X4
+	VADDSD       X4, X3, X3
+	VMOVSD       X3, (R9)
+	ADDQ         R8, R9
+	ADDQ         $+8, DI
+	LEAQ         (CX)(BX*1), CX
+	DECQ         DX
+	JNZ          group55
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x1x2(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x1x2(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), SI
+	MOVQ 40(AX), DI
+
+group57:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, R10
+	LEAQ   (CX)(BX*2), R11
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+
+step58:
+	VMOVUPD      (R10), Y2
+	VMOVUPD      (R10)(BX*1), Y3
+	VMOVUPS      (R9), Y4
+	VFMADD231PD  Y4, Y2, Y0
+	VFMADD231PD  Y4, Y3, Y1
+	PREFETCHT1   (R11)
+	PREFETCHT1   (R11)(BX*1)
+	ADDQ         $+32, R10
+	ADDQ         $+32, R11
+	ADDQ         $+32, R9
+	DECQ         R8
+	JNZ          step58
+	MOVQ         SI, R8
+	VEXTRACTF128 $0x01, Y0, X2
+	VADDPD       X2, X0, X0
+	VPERMILPD    $0x01, X0, X2
+	VADDSD       X2, X0, X0
+	VMOVSD       X0, (R8)
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPD       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDSD       X2, X1, X1
+	VMOVSD       X1, 8(R8)
+	ADDQ         DI, R8
+	ADDQ         $+16, SI
+	LEAQ         (CX)(BX*2), CX
+	DECQ         DX
+	JNZ          group57
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x2x2(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x2x2(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group59:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (CX)(BX*2), R12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+step60:
+	VMOVUPD      (R11), Y4
+	VMOVUPD      (R11)(BX*1), Y5
+	VMOVUPS      (R10), Y6
+	VFMADD231PD  Y6, Y4, Y0
+	VFMADD231PD  Y6, Y5, Y2
+	VMOVUPS      (R10)(SI*1), Y6
+	VFMADD231PD  Y6, Y4, Y1
+	VFMADD231PD  Y6, Y5, Y3
+	PREFETCHT1   (R12)
+	PREFETCHT1   (R12)(BX*1)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R12
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step60
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X4
+	VADDPD       X4, X0, X0
+	VPERMILPD    $0x01, X0, X4
+	VADDSD       X4, X0, X0
+	VMOVSD       X0, (R9)
+	VEXTRACTF128 $0x01, Y2, X4
+	VADDPD       X4, X2, X2
+	VPERMILPD    $0x01, X2, X4
+	VADDSD       X4, X2, X2
+	VMOVSD       X2, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X4
+	VADDPD       X4, X1, X1
+	VPERMILPD    $0x01, X1, X4
+	VADDSD       X4, X1, X1
+	VMOVSD       X1, (R9)
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPD       X4, X3, X3
+	VPERMILPD    $0x01, X3, X4
+	VADDSD       X4, X3, X3
+	VMOVSD       X3, 8(R9)
+	ADDQ         R8, R9
+	ADDQ         $+16, DI
+	LEAQ         (CX)(BX*2), CX
+	DECQ         DX
+	JNZ          group59
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x3x2(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x3x2(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group61:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (CX)(BX*2), R12
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+
+step62:
+	VMOVUPD      (R11), Y6
+	VMOVUPD      (R11)(BX*1), Y7
+	VMOVUPS      (R10), Y8
+	VFMADD231PD  Y8, Y6, Y0
+	VFMADD231PD  Y8, Y7, Y3
+	VMOVUPS      (R10)(SI*1), Y8
+	VFMADD231PD  Y8, Y6, Y1
+	VFMADD231PD  Y8, Y7, Y4
+	VMOVUPS      (R10)(SI*2), Y8
+	VFMADD231PD  Y8, Y6, Y2
+	VFMADD231PD  Y8, Y7, Y5
+	PREFETCHT1   (R12)
+	PREFETCHT1   (R12)(BX*1)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R12
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step62
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X6
+	VADDPD       X6, X0, X0
+	VPERMILPD    $0x01, X0, X6
+	VADDSD       X6, X0, X0
+	VMOVSD       X0, (R9)
+	VEXTRACTF128 $0x01, Y3, X6
+	VADDPD       X6, X3, X3
+	VPERMILPD    $0x01, X3, X6
+	VADDSD       X6, X3, X3
+	VMOVSD       X3, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X6
+	VADDPD       X6, X1, X1
+	VPERMILPD    $0x01, X1, X6
+	VADDSD       X6, X1, X1
+	VMOVSD       X1, (R9)
+	VEXTRACTF128 $0x01, Y4, X6
+	VADDPD       X6, X4, X4
+	VPERMILPD    $0x01, X4, X6
+	VADDSD       X6, X4, X4
+	VMOVSD       X4, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y2, X6
+	VADDPD       X6, X2, X2
+	VPERMILPD    $0x01, X2, X6
+	VADDSD       X6, X2, X2
+	VMOVSD       X2, (R9)
+	VEXTRACTF128 $0x01, Y5, X6
+	VADDPD       X6, X5, X5
+	VPERMILPD    $0x01, X5, X6
+	VADDSD       X6, X5, X5
+	VMOVSD       X5, 8(R9)
+	ADDQ         R8, R9
+	ADDQ         $+16, DI
+	LEAQ         (CX)(BX*2), CX
+	DECQ         DX
+	JNZ          group61
+	VZEROUPPER
+	RET
+
+// func dotsF64AVX2x4x2(d *byte)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotsF64AVX2x4x2(SB), NOSPLIT, $0-8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 40(AX), R8
+
+group63:
+	MOVQ   48(AX), R9
+	MOVQ   (AX), R10
+	MOVQ   CX, R11
+	LEAQ   (SI)(SI*2), R12
+	LEAQ   (CX)(BX*2), R13
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+step64:
+	VMOVUPD      (R11), Y8
+	VMOVUPD      (R11)(BX*1), Y9
+	VMOVUPS      (R10), Y10
+	VFMADD231PD  Y10, Y8, Y0
+	VFMADD231PD  Y10, Y9, Y4
+	VMOVUPS      (R10)(SI*1), Y10
+	VFMADD231PD  Y10, Y8, Y1
+	VFMADD231PD  Y10, Y9, Y5
+	VMOVUPS      (R10)(SI*2), Y10
+	VFMADD231PD  Y10, Y8, Y2
+	VFMADD231PD  Y10, Y9, Y6
+	VMOVUPS      (R10)(R12*1), Y10
+	VFMADD231PD  Y10, Y8, Y3
+	VFMADD231PD  Y10, Y9, Y7
+	PREFETCHT1   (R13)
+	PREFETCHT1   (R13)(BX*1)
+	ADDQ         $+32, R11
+	ADDQ         $+32, R13
+	ADDQ         $+32, R10
+	DECQ         R9
+	JNZ          step64
+	MOVQ         DI, R9
+	VEXTRACTF128 $0x01, Y0, X8
+	VADDPD       X8, X0, X0
+	VPERMILPD    $0x01, X0, X8
+	VADDSD       X8, X0, X0
+	VMOVSD       X0, (R9)
+	VEXTRACTF128 $0x01, Y4, X8
+	VADDPD       X8, X4, X4
+	VPERMILPD    $0x01, X4, X8
+	VADDSD       X8, X4, X4
+	VMOVSD       X4, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y1, X8
+	VADDPD       X8, X1, X1
+	VPERMILPD    $0x01, X1, X8
+	VADDSD       X8, X1, X1
+	VMOVSD       X1, (R9)
+	VEXTRACTF128 $0x01, Y5, X8
+	VADDPD       X8, X5, X5
+	VPERMILPD    $0x01, X5, X8
+	VADDSD       X8, X5, X5
+	VMOVSD       X5, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y2, X8
+	VADDPD       X8, X2, X2
+	VPERMILPD    $0x01, X2, X8
+	VADDSD       X8, X2, X2
+	VMOVSD       X2, (R9)
+	VEXTRACTF128 $0x01, Y6, X8
+	VADDPD       X8, X6, X6
+	VPERMILPD    $0x01, X6, X8
+	VADDSD       X8, X6, X6
+	VMOVSD       X6, 8(R9)
+	ADDQ         R8, R9
+	VEXTRACTF128 $0x01, Y3, X8
+	VADDPD       X8, X3, X3
+	VPERMILPD    $0x01, X3, X8
+	VADDSD       X8, X3, X3
+	VMOVSD       X3, (R9)
+	VEXTRACTF128 $0x01, Y7, X8
+	VADDPD       X8, X7, X7
+	VPERMILPD    $0x01, X7, X8
+	VADDSD       X8, X7, X7
+	VMOVSD       X7, 8(R9)
+	ADDQ         R8, R9
+	ADDQ         $+16, DI
+	LEAQ         (CX)(BX*2), CX
+	DECQ         DX
+	JNZ          group63
+	VZEROUPPER
+	RET

@@ -249,3 +249,85 @@ var dotsF16AVX512 = [2][]func(*dots){
 		dotsF16AVX512x6x4,
 	},
 }
+
+// dotsF64AVX512x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x1x1(d *dots)
+
+// dotsF64AVX512x2x1 multiplies 2 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x2x1(d *dots)
+
+// dotsF64AVX512x3x1 multiplies 3 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x3x1(d *dots)
+
+// dotsF64AVX512x4x1 multiplies 4 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x4x1(d *dots)
+
+// dotsF64AVX512x5x1 multiplies 5 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x5x1(d *dots)
+
+// dotsF64AVX512x6x1 multiplies 6 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x6x1(d *dots)
+
+// dotsF64AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x1x4(d *dots)
+
+// dotsF64AVX512x2x4 multiplies 2 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x2x4(d *dots)
+
+// dotsF64AVX512x3x4 multiplies 3 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x3x4(d *dots)
+
+// dotsF64AVX512x4x4 multiplies 4 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x4x4(d *dots)
+
+// dotsF64AVX512x5x4 multiplies 5 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x5x4(d *dots)
+
+// dotsF64AVX512x6x4 multiplies 6 rows of x with groups of 4 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x6x4(d *dots)
+
+// dotsF64AVX512 holds the kernels by rows of x, for single rows of w and for groups.
+var dotsF64AVX512 = [2][]func(*dots){
+	{
+		nil,
+		dotsF64AVX512x1x1,
+		dotsF64AVX512x2x1,
+		dotsF64AVX512x3x1,
+		dotsF64AVX512x4x1,
+		dotsF64AVX512x5x1,
+		dotsF64AVX512x6x1,
+	},
+	{
+		nil,
+		dotsF64AVX512x1x4,
+		dotsF64AVX512x2x4,
+		dotsF64AVX512x3x4,
+		dotsF64AVX512x4x4,
+		dotsF64AVX512x5x4,
+		dotsF64AVX512x6x4,
+	},
+}

@@ -2,36 +2,7 @@ package kernel
 
 import (
 	"smelt/dtype"
-	"smelt/internal/parallel"
 )
-
-func f32ToF64(dst []float64, src []float32) {
-	for i, v := range src {
-		dst[i] = float64(v)
-	}
-}
-
-func f64ToF32(dst []float32, src []float64) {
-	for i, v := range src {
-		dst[i] = float32(v)
-	}
-}
-
-func widen(workers int, dst []float32, src []byte, t dtype.DType) {
-	n := len(dst)
-	parallel.For(workers, (n+chunk-1)/chunk, func(c int) {
-		lo, hi := c*chunk, min(n, (c+1)*chunk)
-		dtype.ToFloat32(dst[lo:hi], src[lo*t.Size():hi*t.Size()], t)
-	})
-}
-
-func narrow(workers int, dst []byte, t dtype.DType, src []float32) {
-	n := len(src)
-	parallel.For(workers, (n+chunk-1)/chunk, func(c int) {
-		lo, hi := c*chunk, min(n, (c+1)*chunk)
-		dtype.FromFloat32(dst[lo*t.Size():hi*t.Size()], src[lo:hi], t)
-	})
-}
 
 func syrk64(workers int, trans bool, alpha float64, a Matrix64, beta float64, c Matrix64) {
 	mirror64(c)

@@ -6,6 +6,8 @@ var generic = variant{
 	name: "generic",
 	f32:  genericEngine[float32](),
 	f64:  genericEngine[float64](),
+
+	vectors: genericVectors,
 }
 
 // genericEngine has tiles of up to 4 rows and 2 "vectors" of 4 columns.

@@ -9,15 +9,27 @@ import (
 // of −Inf alone gives NaN, as the formula does.
 func Softmax(dst, x []float32) {
 	checkLen("Softmax", len(dst), len(x))
-	top := float32(math.Inf(-1))
-	for _, v := range x {
-		top = max(top, v)
+	if len(x) == 0 {
+		return
+	}
+	inf := float32(math.Inf(-1))
+	t := newTails()
+	defer t.free()
+	n := len(x) &^ (lane16 - 1)
+	top := inf
+	if n > 0 {
+		top = active.largest(ptr(x), n)
+	}
+	if n < len(x) {
+		top = max(top, active.largest(pad(&t.a, x[n:], inf), lane16))
 	}
 	var sum float32
-	for i, v := range x {
-		e := float32(math.Exp(float64(v - top)))
-		dst[i] = e
-		sum += e
+	if n > 0 {
+		sum = active.expSum(ptr(dst), ptr(x), top, n)
+	}
+	if n < len(x) {
+		sum += active.expSum(&t.d[0], pad(&t.a, x[n:], inf), top, lane16)
+		copy(dst[n:], t.d[:])
 	}
 	Scale(1/sum, dst)
 }
@@ -34,26 +46,35 @@ func SoftmaxRows(x Matrix) {
 // square deviation from the mean, taken in a second pass.
 func LayerNorm(dst, x, weight, bias []float32, eps float32) {
 	checkNorm("LayerNorm", dst, x, weight, bias)
-	var sum float64
-	for _, v := range x {
-		sum += float64(v)
+	t := newTails()
+	defer t.free()
+	n := len(x) &^ (lane16 - 1)
+	size := float64(len(x))
+	var sum, sq float64
+	if n > 0 {
+		sum = active.sum(ptr(x), n)
 	}
-	mean := float32(sum / float64(len(x)))
-	var sq float64
-	for _, v := range x {
-		d := float64(v - mean)
-		sq += d * d
+	if n < len(x) {
+		sum += active.sum(pad(&t.a, x[n:], 0), lane16)
 	}
-	inv := float32(1 / math.Sqrt(sq/float64(len(x))+float64(eps)))
-	for i, v := range x {
-		v = (v - mean) * inv
-		if weight != nil {
-			v *= weight[i]
-		}
-		if bias != nil {
-			v += bias[i]
-		}
-		dst[i] = v
+	mean := float32(sum / size)
+	if n > 0 {
+		sq = active.squaresAbout(ptr(x), mean, n)
+	}
+	if n < len(x) {
+		sq += active.squaresAbout(pad(&t.a, x[n:], mean), mean, lane16)
+	}
+	inv := float32(1 / math.Sqrt(sq/size+float64(eps)))
+	if weight == nil || bias == nil {
+		normPlain(dst, x, weight, bias, mean, inv)
+		return
+	}
+	if n > 0 {
+		active.layerNorm(ptr(dst), ptr(x), ptr(weight), ptr(bias), mean, inv, n)
+	}
+	if n < len(x) {
+		active.layerNorm(&t.d[0], pad(&t.a, x[n:], 0), pad(&t.b, weight[n:], 0), pad(&t.c, bias[n:], 0), mean, inv, lane16)
+		copy(dst[n:], t.d[:])
 	}
 }
 
@@ -62,10 +83,31 @@ func LayerNorm(dst, x, weight, bias []float32, eps float32) {
 func RMSNorm(dst, x, weight []float32, eps float32) {
 	checkNorm("RMSNorm", dst, x, weight, nil)
 	inv := float32(1 / math.Sqrt(SumSquares(x)/float64(len(x))+float64(eps)))
+	if weight == nil {
+		normPlain(dst, x, nil, nil, 0, inv)
+		return
+	}
+	n := len(x) &^ (lane16 - 1)
+	if n > 0 {
+		active.rmsNorm(ptr(dst), ptr(x), ptr(weight), inv, n)
+	}
+	if n < len(x) {
+		t := newTails()
+		defer t.free()
+		active.rmsNorm(&t.d[0], pad(&t.a, x[n:], 0), pad(&t.b, weight[n:], 0), inv, lane16)
+		copy(dst[n:], t.d[:])
+	}
+}
+
+// normPlain is the last step of a norm without weight or without bias.
+func normPlain(dst, x, weight, bias []float32, mean, inv float32) {
 	for i, v := range x {
-		v *= inv
+		v = (v - mean) * inv
 		if weight != nil {
 			v *= weight[i]
+		}
+		if bias != nil {
+			v += bias[i]
 		}
 		dst[i] = v
 	}
@@ -84,56 +126,39 @@ func checkNorm(op string, dst, x, weight, bias []float32) {
 // GELU computes dst = x·Φ(x) = x/2·(1 + erf(x/√2)); dst may be x.
 func GELU(dst, x []float32) {
 	checkLen("GELU", len(dst), len(x))
-	for i, v := range x {
-		dst[i] = float32(0.5 * float64(v) * (1 + math.Erf(float64(v)*math.Sqrt2/2)))
-	}
+	mapTo(active.gelu, dst, x)
 }
 
 // GELUTanh computes dst = x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), known as
 // gelu_new and gelu_pytorch_tanh; dst may be x.
 func GELUTanh(dst, x []float32) {
 	checkLen("GELUTanh", len(dst), len(x))
-	for i, v := range x {
-		f := float64(v)
-		dst[i] = float32(0.5 * f * (1 + math.Tanh(0.7978845608028654*(f+0.044715*f*f*f))))
-	}
+	mapTo(active.geluTanh, dst, x)
 }
 
 // QuickGELU computes dst = x·σ(1.702·x); dst may be x.
 func QuickGELU(dst, x []float32) {
 	checkLen("QuickGELU", len(dst), len(x))
-	for i, v := range x {
-		f := float64(v)
-		dst[i] = float32(f / (1 + math.Exp(-1.702*f)))
-	}
+	mapTo(active.quickGELU, dst, x)
 }
 
 // SiLU computes dst = x·σ(x) = x/(1 + e⁻ˣ); dst may be x.
 func SiLU(dst, x []float32) {
 	checkLen("SiLU", len(dst), len(x))
-	for i, v := range x {
-		f := float64(v)
-		dst[i] = float32(f / (1 + math.Exp(-f)))
-	}
+	mapTo(active.silu, dst, x)
 }
 
 // SiLUMul computes dst = SiLU(gate)·up, the SwiGLU product; dst may be either.
 func SiLUMul(dst, gate, up []float32) {
 	checkLen("SiLUMul", len(dst), len(gate), len(up))
-	for i, v := range gate {
-		f := float64(v)
-		dst[i] = float32(f/(1+math.Exp(-f))) * up[i]
-	}
+	mapTo2(active.siluMul, dst, gate, up)
 }
 
 // GELUTanhMul computes dst = GELUTanh(gate)·up, the GEGLU product of T5 v1.1;
 // dst may be either.
 func GELUTanhMul(dst, gate, up []float32) {
 	checkLen("GELUTanhMul", len(dst), len(gate), len(up))
-	for i, v := range gate {
-		f := float64(v)
-		dst[i] = float32(0.5*f*(1+math.Tanh(0.7978845608028654*(f+0.044715*f*f*f)))) * up[i]
-	}
+	mapTo2(active.geluTanhMul, dst, gate, up)
 }
 
 // ReLU computes dst = max(x, 0), NaN staying NaN; dst may be x.
@@ -147,9 +172,7 @@ func ReLU(dst, x []float32) {
 // Exp computes dst = eˣ; dst may be x.
 func Exp(dst, x []float32) {
 	checkLen("Exp", len(dst), len(x))
-	for i, v := range x {
-		dst[i] = float32(math.Exp(float64(v)))
-	}
+	mapTo(active.exp, dst, x)
 }
 
 // RoPE rotates one head x [Dh] in place by the half-rotation of Hugging Face
@@ -159,8 +182,12 @@ func Exp(dst, x []float32) {
 func RoPE(x, cos, sin []float32) {
 	h := checkRoPE("RoPE", x, cos, sin)
 	lo, hi := x[:h], x[h:]
-	for i, c := range cos {
-		a, b, s := lo[i], hi[i], sin[i]
+	n := h &^ (lane16 - 1)
+	if n > 0 {
+		active.rope(ptr(lo), ptr(hi), ptr(cos), ptr(sin), n)
+	}
+	for i := n; i < h; i++ {
+		a, b, c, s := lo[i], hi[i], cos[i], sin[i]
 		lo[i], hi[i] = a*c-b*s, b*c+a*s
 	}
 }

@@ -3,7 +3,7 @@ package kernel
 import (
 	"bytes"
 	"fmt"
-	"math"
+	"unsafe"
 
 	"smelt/dtype"
 	"smelt/internal/parallel"
@@ -63,7 +63,7 @@ func SubTo64(workers int, dst []float64, a, b Stored) {
 	}
 	const step = 512
 	n := len(dst)
-	parallel.For(workers, (n+chunk-1)/chunk, func(c int) {
+	parallel.For(chunkWorkers(workers, n), chunks(n), func(c int) {
 		var buf [step]float64
 		for lo := c * chunk; lo < min(n, (c+1)*chunk); lo += step {
 			hi := min(n, lo+step)
@@ -87,8 +87,8 @@ func checkSub(op string, a, b Stored) {
 
 func subChunks(workers int, dst []float32, a, b Stored) Stats {
 	n := a.Len()
-	parts := make([]Stats, (n+chunk-1)/chunk)
-	parallel.For(workers, len(parts), func(c int) {
+	parts := make([]Stats, chunks(n))
+	parallel.For(chunkWorkers(workers, n), len(parts), func(c int) {
 		lo, hi := c*chunk, min(n, (c+1)*chunk)
 		var d []float32
 		if dst != nil {
@@ -98,40 +98,85 @@ func subChunks(workers int, dst []float32, a, b Stored) Stats {
 	})
 	var s Stats
 	for _, p := range parts {
-		s.SumSquares += p.SumSquares
-		s.MaxAbs = max(s.MaxAbs, p.MaxAbs)
-		s.NonFinite += p.NonFinite
-		s.NonZero += p.NonZero
+		s.merge(p)
 	}
 	return s
 }
 
 // subChunk is SubTo on one chunk; dst may be nil.
 func subChunk(dst []float32, a, b Stored) Stats {
+	ka, kb := kindOf(a.DType), kindOf(b.DType)
+	if ka < 0 || kb < 0 {
+		return subWide(dst, a, b)
+	}
+	const step = 2048
+	var total Stats
+	t := newTails()
+	defer t.free()
+	run := func(d *float32, x, y unsafe.Pointer, n int) {
+		s := &t.stats
+		active.sub[ka][kb](d, x, y, n, s)
+		total.merge(Stats{s.sumSquares, s.maxAbs, int(s.nonFinite), int(s.nonZero)})
+	}
+	n := a.Len() &^ (lane16 - 1)
+	if dst != nil && n > 0 {
+		run(ptr(dst), unsafe.Pointer(ptr(a.Data)), unsafe.Pointer(ptr(b.Data)), n)
+	}
+	if dst == nil && n > 0 {
+		buf := buffer[float32](&active.f32.sums, step)
+		defer active.f32.sums.Put(buf)
+		scratch := *buf
+		for lo := 0; lo < n; lo += step {
+			hi := min(lo+step, n)
+			run(ptr(scratch[:]), unsafe.Pointer(ptr(a.slice(lo, hi).Data)), unsafe.Pointer(ptr(b.slice(lo, hi).Data)), hi-lo)
+		}
+	}
+	if n < a.Len() {
+		clear(t.x[copy(t.x[:], a.slice(n, a.Len()).Data):])
+		clear(t.y[copy(t.y[:], b.slice(n, a.Len()).Data):])
+		run(&t.d[0], unsafe.Pointer(&t.x), unsafe.Pointer(&t.y), lane16)
+		if dst != nil {
+			copy(dst[n:], t.d[:])
+		}
+	}
+	return total
+}
+
+// subWide is subChunk for dtypes that the kernels do not read.
+func subWide(dst []float32, a, b Stored) Stats {
 	const step = 512
-	var s Stats
+	var total Stats
 	var x, y [step]float32
 	for lo := 0; lo < a.Len(); lo += step {
 		hi := min(a.Len(), lo+step)
 		dtype.ToFloat32(x[:hi-lo], a.slice(lo, hi).Data, a.DType)
 		dtype.ToFloat32(y[:hi-lo], b.slice(lo, hi).Data, b.DType)
-		for i, v := range x[:hi-lo] {
-			d := v - y[i]
-			if dst != nil {
-				dst[lo+i] = d
-			}
-			s.SumSquares += float64(d) * float64(d)
-			abs := math.Float32frombits(math.Float32bits(d) &^ (1 << 31))
-			if abs > s.MaxAbs {
-				s.MaxAbs = abs
-			}
-			if !(abs <= math.MaxFloat32) {
-				s.NonFinite++
-			}
-			if d != 0 {
-				s.NonZero++
-			}
+		d := x[:hi-lo]
+		if dst != nil {
+			d = dst[lo:hi]
 		}
+		total.merge(subChunk(d, Stored{dtype.F32, BytesOf(x[:hi-lo])}, Stored{dtype.F32, BytesOf(y[:hi-lo])}))
 	}
-	return s
+	return total
+}
+
+// kindOf returns how the kernels read t, or −1 where they do not.
+func kindOf(t dtype.DType) kind {
+	switch t {
+	case dtype.F32:
+		return native
+	case dtype.BF16:
+		return bf16
+	case dtype.F16:
+		return f16
+	}
+	return -1
+}
+
+// merge adds the statistics of what follows.
+func (s *Stats) merge(p Stats) {
+	s.SumSquares += p.SumSquares
+	s.MaxAbs = max(s.MaxAbs, p.MaxAbs)
+	s.NonFinite += p.NonFinite
+	s.NonZero += p.NonZero
 }

@@ -13,6 +13,7 @@ type variant struct {
 	f32  *engine[float32]
 	f64  *engine[float64]
 	streams
+	vectors
 }
 
 // Env is the environment variable that names the variant to use in place of

@@ -38,6 +38,7 @@ var avx512 = variant{
 		},
 	},
 	streams: streams{bytes: 64, group: 4, kernel: [kinds][2][]func(*dots){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512}},
+	vectors: vectorsAVX512,
 }
 
 var avx2 = variant{
@@ -51,4 +52,5 @@ var avx2 = variant{
 		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
 	},
 	streams: streams{bytes: 32, group: 2, kernel: [kinds][2][]func(*dots){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2}},
+	vectors: vectorsAVX2,
 }

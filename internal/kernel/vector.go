@@ -9,8 +9,14 @@ import (
 func Dot(x, y []float32) float32 {
 	checkLen("Dot", len(x), len(y))
 	var s float32
-	for i, v := range x {
-		s += v * y[i]
+	n := len(x) &^ (lane16 - 1)
+	if n > 0 {
+		s = active.dotF32(ptr(x), ptr(y), n)
+	}
+	if n < len(x) {
+		t := newTails()
+		s += active.dotF32(pad(&t.a, x[n:], 0), pad(&t.b, y[n:], 0), lane16)
+		t.free()
 	}
 	return s
 }
@@ -19,8 +25,14 @@ func Dot(x, y []float32) float32 {
 func DotAcc64(x, y []float32) float64 {
 	checkLen("DotAcc64", len(x), len(y))
 	var s float64
-	for i, v := range x {
-		s += float64(v) * float64(y[i])
+	n := len(x) &^ (lane16 - 1)
+	if n > 0 {
+		s = active.dotAcc(ptr(x), ptr(y), n)
+	}
+	if n < len(x) {
+		t := newTails()
+		s += active.dotAcc(pad(&t.a, x[n:], 0), pad(&t.b, y[n:], 0), lane16)
+		t.free()
 	}
 	return s
 }
@@ -29,8 +41,12 @@ func DotAcc64(x, y []float32) float64 {
 func Dot64(x, y []float64) float64 {
 	checkLen("Dot64", len(x), len(y))
 	var s float64
-	for i, v := range x {
-		s += v * y[i]
+	n := len(x) &^ 7
+	if n > 0 {
+		s = active.dotF64(ptr(x), ptr(y), n)
+	}
+	for i := n; i < len(x); i++ {
+		s += x[i] * y[i]
 	}
 	return s
 }
@@ -38,29 +54,45 @@ func Dot64(x, y []float64) float64 {
 // Axpy adds alpha·x to y.
 func Axpy(alpha float32, x, y []float32) {
 	checkLen("Axpy", len(x), len(y))
-	for i, v := range x {
-		y[i] += alpha * v
+	n := len(x) &^ (lane16 - 1)
+	if n > 0 {
+		active.axpyF32(alpha, ptr(x), ptr(y), n)
+	}
+	for i := n; i < len(x); i++ {
+		y[i] += alpha * x[i]
 	}
 }
 
 // Axpy64 is [Axpy] in float64.
 func Axpy64(alpha float64, x, y []float64) {
 	checkLen("Axpy64", len(x), len(y))
-	for i, v := range x {
-		y[i] += alpha * v
+	n := len(x) &^ 7
+	if n > 0 {
+		active.axpyF64(alpha, ptr(x), ptr(y), n)
+	}
+	for i := n; i < len(x); i++ {
+		y[i] += alpha * x[i]
 	}
 }
 
 // Scale multiplies x by alpha.
 func Scale(alpha float32, x []float32) {
-	for i := range x {
+	n := len(x) &^ (lane16 - 1)
+	if n > 0 {
+		active.scaleF32(alpha, ptr(x), n)
+	}
+	for i := n; i < len(x); i++ {
 		x[i] *= alpha
 	}
 }
 
 // Scale64 is [Scale] in float64.
 func Scale64(alpha float64, x []float64) {
-	for i := range x {
+	n := len(x) &^ 7
+	if n > 0 {
+		active.scaleF64(alpha, ptr(x), n)
+	}
+	for i := n; i < len(x); i++ {
 		x[i] *= alpha
 	}
 }
@@ -100,17 +132,13 @@ func Nrm264(x []float64) float64 {
 // Add computes dst = x + y; dst may be x or y.
 func Add(dst, x, y []float32) {
 	checkLen("Add", len(dst), len(x), len(y))
-	for i, v := range x {
-		dst[i] = v + y[i]
-	}
+	mapTo2(active.add, dst, x, y)
 }
 
 // Mul computes dst = x * y, element by element; dst may be x or y.
 func Mul(dst, x, y []float32) {
 	checkLen("Mul", len(dst), len(x), len(y))
-	for i, v := range x {
-		dst[i] = v * y[i]
-	}
+	mapTo2(active.mul, dst, x, y)
 }
 
 // checkLen panics unless all lengths are n.

@@ -47,14 +47,7 @@ func (w Weight) check(op string) {
 // operand returns wᵀ [in,out] as a right operand.
 func (w Weight) operand() operand {
 	size := w.DType.Size()
-	k := native
-	switch w.DType {
-	case dtype.BF16:
-		k = bf16
-	case dtype.F16:
-		k = f16
-	}
-	return operand{data: unsafe.Pointer(unsafe.SliceData(w.Data)), stride: w.Cols * size, size: size, kind: k, trans: true}
+	return operand{data: unsafe.Pointer(unsafe.SliceData(w.Data)), stride: w.Cols * size, size: size, kind: kindOf(w.DType), trans: true}
 }
 
 // at returns element (i,j), widened.

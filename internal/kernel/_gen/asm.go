@@ -86,7 +86,7 @@ func (f *file) text(name, doc, signature string) {
 	f.decls = append(f.decls, fmt.Sprintf("// %s %s\n//\n//go:noescape\nfunc %s%s\n", name, doc, name, signature))
 	f.Function(name)
 	f.Attributes(attr.NOSPLIT)
-	plain := strings.NewReplacer("*tile", "*byte", "*packing", "*byte", "*dots", "*byte", "unsafe.Pointer", "*byte").Replace(signature)
+	plain := strings.NewReplacer("*tile", "*byte", "*packing", "*byte", "*dots", "*byte", "*chunkStats", "*byte", "unsafe.Pointer", "*byte").Replace(signature)
 	f.SignatureExpr("func" + plain)
 }
 

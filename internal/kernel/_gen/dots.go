@@ -61,7 +61,7 @@ func genDots(dir string, s isa) error {
 	if !s.wide() {
 		most, group = 4, 2
 	}
-	for _, src := range []source{fromF32, fromBF16, fromF16} {
+	for _, src := range []source{fromF32, fromBF16, fromF16, fromF64} {
 		table := fmt.Sprintf("// dots%s%s holds the kernels by rows of x, for single rows of w and for groups.\nvar dots%s%s = [2][]func(*dots){\n", src.name, s.name, src.name, s.name)
 		for _, r := range []int{1, group} {
 			table += "\t{\n\t\tnil,\n"
@@ -79,7 +79,7 @@ func genDots(dir string, s isa) error {
 }
 
 // dotsKernel takes steps of 64 (AVX2: 32) bytes of every row of w: one vector of
-// float32, two of the 16-bit types.
+// float32 or float64, two of the 16-bit types.
 func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	args := f.pointer("d")
 	field := func(off int) reg.GPVirtual {
@@ -87,7 +87,8 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 		f.MOVQ(at(args, off), r)
 		return r
 	}
-	vecs := 4 / src.bytes
+	e := src.elem
+	vecs := e.bytes / src.bytes
 	in := s.bytes / vecs // bytes of w for one vector
 	acc := func(w, x int) int { return w*xn + x }
 	wv := func(w int) reg.VecPhysical { return s.vec(wn*xn + w) }
@@ -119,7 +120,7 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 		for x := range xn {
 			f.VMOVUPS(xs.at(x, v*s.bytes), xv)
 			for w := range wn {
-				f.VFMADD231PS(xv, wv(w), s.vec(acc(w, x)))
+				f.fma(e, xv, wv(w), s.vec(acc(w, x)))
 			}
 		}
 	}
@@ -135,12 +136,17 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	f.MOVQ(out, po)
 	for x := range xn {
 		for w := range wn {
-			f.sumAcross(s, acc(w, x), wn*xn)
-			f.VMOVSS(xmm[acc(w, x)], at(po, 4*w))
+			if e == f32 {
+				f.sumAcross(s, acc(w, x), wn*xn)
+				f.VMOVSS(xmm[acc(w, x)], at(po, 4*w))
+			} else {
+				f.sumAcross64(s, acc(w, x), wn*xn)
+				f.VMOVSD(xmm[acc(w, x)], at(po, 8*w))
+			}
 		}
 		f.ADDQ(outRow, po)
 	}
-	f.ADDQ(operand.I32(4*wn), out)
+	f.ADDQ(operand.I32(e.bytes*wn), out)
 	f.LEAQ(idx(pw, wRow, wn, 0), pw)
 	f.DECQ(groups)
 	f.JNZ(operand.LabelRef(group))
