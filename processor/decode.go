@@ -56,6 +56,15 @@ func Read(r io.Reader) (image.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("processor: %s image: %w", format, err)
 	}
+	switch src := img.(type) {
+	case *image.YCbCr:
+		if format == "webp" {
+			return webpRGB(src), nil
+		}
+		return jpegRGB(src), nil
+	case *image.NYCbCrA:
+		return webpNRGBA(src), nil
+	}
 	if b := img.Bounds(); format == "gif" && (b.Dx() != c.Width || b.Dy() != c.Height) {
 		return onCanvas(img, c), nil
 	}

@@ -84,7 +84,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestLossy: decoders of lossy formats round differently; the bounds are on the
+// TestLossy: Go's JPEG decoder rounds its cosine transform differently from
+// libjpeg-turbo; WebP comes out equal. The bounds are on the
 // mean and the largest difference of a channel, of 255.
 func TestLossy(t *testing.T) {
 	g := readGolden(t)
@@ -107,7 +108,7 @@ func TestLossy(t *testing.T) {
 			}
 			mean := float64(sum) / float64(len(got.data))
 			t.Logf("mean difference %.3f, largest %d", mean, most)
-			if mean > 1 || most > 24 {
+			if (name == "webp-lossy.webp" && most > 0) || mean > 0.1 || most > 4 {
 				t.Errorf("mean difference %.3f, largest %d", mean, most)
 			}
 		})
