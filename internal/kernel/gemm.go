@@ -85,10 +85,11 @@ func GemmGroup(workers int, problems []Problem) {
 }
 
 // GemmBF16 is [GemmWeight] in a second accuracy class, for compute-bound
-// products: both x and w are rounded to bfloat16 (w is not altered when it is
-// BF16), products are exact, sums float32 with two products per step. Per
-// element the error is at most 2⁻⁸·Σ|xᵢwᵢ| beyond float32's (2⁻⁷ where w is not
-// BF16). Denormals count as zero where the CPU's VDPBF16PS does so.
+// products: where w is BF16 and the CPU multiplies pairs of bfloat16
+// (VDPBF16PS), x is rounded to bfloat16, products are exact, and sums float32,
+// two products to a step. An element then errs by at most 2⁻⁸·Σ|xᵢwᵢ| beyond
+// float32's error, and denormals count as zero. Elsewhere, and for few rows of
+// x, it is GemmWeight.
 func GemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
 	Problem{C: c, X: x, W: w, Beta: beta}.check("GemmBF16")
 	gemmBF16(workers, c, x, w, beta)

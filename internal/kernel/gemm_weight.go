@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"sort"
 	"sync"
 	"unsafe"
 
+	"smelt/dtype"
 	"smelt/internal/parallel"
 )
 
@@ -30,8 +32,11 @@ type dots struct {
 type streams struct {
 	bytes  int // of w in a step
 	group  int // rows of w in a group
-	kernel [kinds][2][]func(*dots)
+	kernel [kinds + 1][2][]func(*dots)
 }
+
+// wide is the place in a table of streams of the kernels on float64.
+const wide = kinds
 
 // fewRows is the most rows of x for which the weight is streamed past them
 // instead of being multiplied by blocks.
@@ -39,12 +44,54 @@ const fewRows = 16
 
 // gemmWeight is GemmWeight on arguments that are known to fit.
 func gemmWeight(workers int, c, x Matrix, w Weight, beta float32) {
-	if active.streams.group > 0 && x.Rows <= fewRows && x.Rows > 0 && w.Rows > 0 && w.Cols >= 64 {
-		p := Problem{C: c, X: x, W: w, Beta: beta}
+	if p := (Problem{C: c, X: x, W: w, Beta: beta}); p.streams() {
 		parallel.For(p.taskWorkers(workers), p.tasks(), p.stream)
 		return
 	}
 	active.f32.multiply(workers, c.Rows, c.Cols, x.Cols, 1, x.operand(false), w.operand(), beta, c.Data, c.Stride)
+}
+
+// gemmBF16 is GemmBF16 on arguments that are known to fit.
+func gemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
+	e := active.bf16
+	if e == nil || w.DType != dtype.BF16 || x.Cols%2 != 0 || x.Rows <= fewRows {
+		gemmWeight(workers, c, x, w, beta)
+		return
+	}
+	// Rounded, two elements of x are one of the engine's.
+	pairs := x.Cols / 2
+	buf := buffer[float32](&e.sums, max(1, x.Rows*pairs))
+	defer e.sums.Put(buf)
+	rounded := Of(x.Rows, pairs, (*buf)[:x.Rows*pairs])
+	parallel.For(workers, x.Rows, func(i int) { narrow(BytesOf(rounded.Row(i)), dtype.BF16, x.Row(i)) })
+	right := w.operand()
+	right.size, right.kind = 4, native
+	e.multiply(workers, c.Rows, c.Cols, pairs, 1, rounded.operand(false), right, beta, c.Data, c.Stride)
+}
+
+// gemmGroup is GemmGroup on arguments that are known to fit.
+func gemmGroup(workers int, problems []Problem) {
+	// The tasks of all streamed products are shared out together.
+	var firsts []int // first task of each streamed product
+	var streamed []Problem
+	tasks := 0
+	for _, p := range problems {
+		if !p.streams() {
+			gemmWeight(workers, p.C, p.X, p.W, p.Beta)
+			continue
+		}
+		firsts, streamed = append(firsts, tasks), append(streamed, p)
+		tasks += p.tasks()
+	}
+	parallel.For(workers, tasks, func(t int) {
+		i := sort.SearchInts(firsts, t+1) - 1
+		streamed[i].stream(t - firsts[i])
+	})
+}
+
+// streams reports whether the product is computed by streaming the weight.
+func (p Problem) streams() bool {
+	return active.streams.group > 0 && p.X.Rows <= fewRows && p.X.Rows > 0 && p.W.Rows > 0 && p.W.Cols >= 64
 }
 
 // taskBytes is about how much of a weight one task of a stream reads.
@@ -91,47 +138,49 @@ var dotsArgs = sync.Pool{New: func() any { return new(dots) }}
 
 // dots computes out = X·Wᵀ for rows [lo, hi) of W.
 func (p Problem) dots(out Matrix, lo, hi int) {
-	s := &active.streams
-	kernels := &s.kernel[p.W.operand().kind]
 	row := p.W.Cols * p.W.DType.Size()
-	steps := row / s.bytes
-	whole := (hi - lo) / s.group * s.group
-	most := len(kernels[1]) - 1
-	parts, height := blocks(p.X.Rows, most, 1)
 	d := dotsArgs.Get().(*dots)
 	defer func() {
 		*d = dots{}
 		dotsArgs.Put(d)
 	}()
-	*d = dots{xRow: 4 * p.X.Stride, wRow: row, outRow: 4 * out.Stride, steps: steps}
-	// A group of weight rows passes all rows of x while the caches hold it.
-	unit := max(s.group, 32<<10/row/s.group*s.group)
-	for r := 0; r < hi-lo; {
-		n, single := min(unit, whole-r), 1
-		if n <= 0 {
-			n, single = hi-lo-r, 0
-		}
-		for i := range parts {
-			x := i * height
-			h := min(height, p.X.Rows-x)
-			d.x = unsafe.Pointer(&p.X.Data[x*p.X.Stride])
-			d.w = unsafe.Pointer(&p.W.Data[(lo+r)*row])
-			d.out = unsafe.Pointer(&out.Data[x*out.Stride+r])
-			d.groups = n
-			if single == 1 {
-				d.groups = n / s.group
-			}
-			kernels[single][h](d)
-		}
-		r += n
-	}
+	*d = dots{xRow: 4 * p.X.Stride, wRow: row, outRow: 4 * out.Stride, steps: row / active.streams.bytes}
+	active.streams.run(p.W.operand().kind, d, p.X.Rows, hi-lo,
+		unsafe.Pointer(&p.X.Data[0]), unsafe.Pointer(&p.W.Data[lo*row]), unsafe.Pointer(&out.Data[0]), 4)
 	// What is left of a row beyond whole steps is added one by one.
-	for k := steps * s.bytes / p.W.DType.Size(); k < p.W.Cols; k++ {
+	for k := d.steps * active.streams.bytes / p.W.DType.Size(); k < p.W.Cols; k++ {
 		for r := range hi - lo {
 			v := p.W.at(lo+r, k)
 			for i := range p.X.Rows {
 				out.Data[i*out.Stride+r] += p.X.Data[i*p.X.Stride+k] * v
 			}
 		}
+	}
+}
+
+// run multiplies xn rows of x with wn rows of w by the kernels of kind k; size
+// is that of an element of the result.
+func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, size int) {
+	kernels := &s.kernel[k]
+	parts, height := blocks(xn, len(kernels[1])-1, 1)
+	whole := wn / s.group * s.group
+	// A group of weight rows passes all rows of x while the caches hold it.
+	unit := max(1, 32<<10/d.wRow/s.group) * s.group
+	for r := 0; r < wn; {
+		n, grouped := min(unit, whole-r), 1
+		if n <= 0 {
+			n, grouped = wn-r, 0
+		}
+		d.w = unsafe.Add(w, r*d.wRow)
+		d.groups = n
+		if grouped == 1 {
+			d.groups = n / s.group
+		}
+		for i := range parts {
+			d.x = unsafe.Add(x, i*height*d.xRow)
+			d.out = unsafe.Add(out, i*height*d.outRow+r*size)
+			kernels[grouped][min(height, xn-i*height)](d)
+		}
+		r += n
 	}
 }

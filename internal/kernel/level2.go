@@ -1,6 +1,11 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+
+	"smelt/internal/parallel"
+)
 
 // Gemv computes y = alpha·op(a)·x + beta·y. With beta 0, y is not read.
 func Gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta float32, y []float32) {
@@ -37,5 +42,136 @@ func checkGemv(op string, trans bool, rows, cols, nx, ny int) {
 	}
 	if nx != n || ny != m {
 		panic(fmt.Sprintf("kernel: %s: op(a) is %d × %d, x has %d elements, y has %d", op, m, n, nx, ny))
+	}
+}
+
+// level2Rows and level2Cols are what one task of a matrix–vector product takes.
+const (
+	level2Rows = 64
+	level2Cols = 1024
+)
+
+// level2Workers returns 1 where n elements are too few to share.
+func level2Workers(workers, n int) int {
+	if n < 1<<16 {
+		return 1
+	}
+	return workers
+}
+
+func gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta float32, y []float32) {
+	scaleRows(y, len(y), 1, len(y), beta)
+	if alpha == 0 || len(x) == 0 || len(y) == 0 {
+		return
+	}
+	workers = level2Workers(workers, len(x)*len(y))
+	if trans {
+		parallel.For(workers, (a.Cols+level2Cols-1)/level2Cols, func(t int) {
+			lo, hi := t*level2Cols, min(a.Cols, (t+1)*level2Cols)
+			combine(active.axpy4F32, active.axpyF32, lane16, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
+		})
+		return
+	}
+	parallel.For(workers, (a.Rows+level2Rows-1)/level2Rows, func(t int) {
+		lo, hi := t*level2Rows, min(a.Rows, (t+1)*level2Rows)
+		rowDots(native, active.dotF32, lane16, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
+	})
+}
+
+func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, beta float64, y []float64) {
+	scaleRows(y, len(y), 1, len(y), beta)
+	if alpha == 0 || len(x) == 0 || len(y) == 0 {
+		return
+	}
+	workers = level2Workers(workers, len(x)*len(y))
+	if trans {
+		parallel.For(workers, (a.Cols+level2Cols-1)/level2Cols, func(t int) {
+			lo, hi := t*level2Cols, min(a.Cols, (t+1)*level2Cols)
+			combine(active.axpy4F64, active.axpyF64, lane16/2, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
+		})
+		return
+	}
+	parallel.For(workers, (a.Rows+level2Rows-1)/level2Rows, func(t int) {
+		lo, hi := t*level2Rows, min(a.Rows, (t+1)*level2Rows)
+		rowDots(wide, active.dotF64, lane16/2, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
+	})
+}
+
+func ger(workers int, alpha float32, x, y []float32, a Matrix) {
+	if len(y) == 0 {
+		return
+	}
+	parallel.For(level2Workers(workers, len(x)*len(y)), (len(x)+level2Rows-1)/level2Rows, func(t int) {
+		for i := t * level2Rows; i < min(len(x), (t+1)*level2Rows); i++ {
+			Axpy(alpha*x[i], y, a.Row(i))
+		}
+	})
+}
+
+func ger64(workers int, alpha float64, x, y []float64, a Matrix64) {
+	if len(y) == 0 {
+		return
+	}
+	parallel.For(level2Workers(workers, len(x)*len(y)), (len(x)+level2Rows-1)/level2Rows, func(t int) {
+		for i := t * level2Rows; i < min(len(x), (t+1)*level2Rows); i++ {
+			Axpy64(alpha*x[i], y, a.Row(i))
+		}
+	})
+}
+
+// combine adds alpha·Σ x[r]·(row r of a) to y, four rows at a time.
+func combine[T float](axpy4 func(alpha, x *T, stride int, y *T, n int), axpy func(alpha T, x, y *T, n int), unit int, alpha T, x, a []T, stride int, y []T) {
+	n := len(y) / unit * unit
+	size := elemSize[T]()
+	scaled := make([]T, len(x))
+	for i, v := range x {
+		scaled[i] = alpha * v
+	}
+	r := 0
+	for ; n > 0 && r+4 <= len(x); r += 4 {
+		axpy4(&scaled[r], &a[r*stride], stride*size, &y[0], n)
+	}
+	for ; n > 0 && r < len(x); r++ {
+		axpy(scaled[r], &a[r*stride], &y[0], n)
+	}
+	for r, v := range scaled {
+		for j := n; j < len(y); j++ {
+			y[j] += v * a[r*stride+j]
+		}
+	}
+}
+
+// rowDots adds alpha·(row i of a)·x to y[i].
+func rowDots[T float](k kind, dot func(x, y *T, n int) T, unit int, alpha T, a []T, stride int, x, y []T) {
+	s := &active.streams
+	size := elemSize[T]()
+	if s.group == 0 || len(x)*size < 2*s.bytes {
+		n := len(x) / unit * unit
+		for i := range y {
+			row := a[i*stride:][:len(x)]
+			var sum T
+			if n > 0 {
+				sum = dot(&row[0], &x[0], n)
+			}
+			for j := n; j < len(x); j++ {
+				sum += row[j] * x[j]
+			}
+			y[i] += alpha * sum
+		}
+		return
+	}
+	sums := make([]T, len(y))
+	d := dotsArgs.Get().(*dots)
+	defer func() {
+		*d = dots{}
+		dotsArgs.Put(d)
+	}()
+	*d = dots{wRow: stride * size, steps: len(x) * size / s.bytes}
+	s.run(k, d, 1, len(y), unsafe.Pointer(&x[0]), unsafe.Pointer(&a[0]), unsafe.Pointer(&sums[0]), size)
+	for i, sum := range sums {
+		for j := d.steps * s.bytes / size; j < len(x); j++ {
+			sum += a[i*stride+j] * x[j]
+		}
+		y[i] += alpha * sum
 	}
 }

@@ -12,6 +12,7 @@ type variant struct {
 	name string
 	f32  *engine[float32]
 	f64  *engine[float64]
+	bf16 *engine[float32] // on pairs of bfloat16; nil where there is none
 	streams
 	vectors
 }

@@ -9,6 +9,9 @@ func machine() []*variant {
 	var vs []*variant
 	x := cpu.X86
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasFMA {
+		if x.HasAVX512BF16 {
+			vs = append(vs, &avx512bf16)
+		}
 		vs = append(vs, &avx512)
 	}
 	if x.HasAVX2 && x.HasFMA { // and F16C, which every such CPU has
@@ -37,7 +40,21 @@ var avx512 = variant{
 			spread:    spreadF64AVX512,
 		},
 	},
-	streams: streams{bytes: 64, group: 4, kernel: [kinds][2][]func(*dots){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512}},
+	streams: streams{bytes: 64, group: 4, kernel: [kinds + 1][2][]func(*dots){dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512, dotsF64AVX512}},
+	vectors: vectorsAVX512,
+}
+
+// avx512bf16 adds the dot product of pairs of bfloat16, for [GemmBF16].
+var avx512bf16 = variant{
+	name: "avx512bf16",
+	f32:  avx512.f32,
+	f64:  avx512.f64,
+	bf16: &engine[float32]{
+		lanes: 16, mr: 14, direct: 8, nr: 32, across: 16,
+		tiles:   [3][]func(*tile){1: gemmBF16AVX512Tiles1[:], 2: gemmBF16AVX512Tiles2[:]},
+		packers: avx512.f32.packers,
+	},
+	streams: avx512.streams,
 	vectors: vectorsAVX512,
 }
 
@@ -51,6 +68,6 @@ var avx2 = variant{
 		lanes: 4, mr: 6, direct: 6, nr: 8, across: 6, packers: genericPackers[float64](4),
 		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
 	},
-	streams: streams{bytes: 32, group: 2, kernel: [kinds][2][]func(*dots){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2}},
+	streams: streams{bytes: 32, group: 2, kernel: [kinds + 1][2][]func(*dots){dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2, dotsF64AVX2}},
 	vectors: vectorsAVX2,
 }

@@ -32,20 +32,38 @@ type elem struct {
 }
 
 var (
-	f32 = elem{"F32", 4}
-	f64 = elem{"F64", 8}
+	f32   = elem{"F32", 4}
+	f64   = elem{"F64", 8}
+	pairs = elem{"BF16", 4} // two bfloat16, neighbours in k, that become one float32
 )
 
 func (f *file) fma(e elem, a, b, acc operand.Op) {
-	if e == f32 {
+	switch e {
+	case f32:
 		f.VFMADD231PS(a, b, acc)
-	} else {
+	case f64:
 		f.VFMADD231PD(a, b, acc)
+	case pairs:
+		f.raw(vdpbf16ps(a.(reg.VecPhysical), b.(reg.VecPhysical), acc.(reg.VecPhysical)))
+	}
+}
+
+// vdpbf16ps encodes acc += a·b, which Go's assembler lacks:
+// EVEX.512.F3.0F38.W0 52 /r, registers only.
+func vdpbf16ps(a, b, acc reg.VecPhysical) []byte {
+	bit := func(r reg.VecPhysical, n uint) byte { return byte(r.PhysicalIndex()>>n)&1 ^ 1 }
+	return []byte{
+		0x62,
+		bit(acc, 3)<<7 | bit(a, 4)<<6 | bit(a, 3)<<5 | bit(acc, 4)<<4 | 0b010,
+		byte(b.PhysicalIndex()&15^15)<<3 | 0b110,
+		0b10<<5 | bit(b, 4)<<3,
+		0x52,
+		0b11<<6 | byte(acc.PhysicalIndex()&7)<<3 | byte(a.PhysicalIndex()&7),
 	}
 }
 
 func (f *file) broadcast(e elem, m, v operand.Op) {
-	if e == f32 {
+	if e != f64 {
 		f.VBROADCASTSS(m, v)
 	} else {
 		f.VBROADCASTSD(m, v)
@@ -53,7 +71,7 @@ func (f *file) broadcast(e elem, m, v operand.Op) {
 }
 
 func (f *file) mul(e elem, a, b, v operand.Op) {
-	if e == f32 {
+	if e != f64 {
 		f.VMULPS(a, b, v)
 	} else {
 		f.VMULPD(a, b, v)
@@ -76,7 +94,7 @@ type mask struct {
 
 func (f *file) loadMasked(s isa, e elem, m operand.Mem, k mask, v operand.Op) {
 	switch {
-	case s.wide() && e == f32:
+	case s.wide() && e != f64:
 		f.VMOVUPS_Z(m, k.k, v)
 	case s.wide():
 		f.VMOVUPD_Z(m, k.k, v)
@@ -89,7 +107,7 @@ func (f *file) loadMasked(s isa, e elem, m operand.Mem, k mask, v operand.Op) {
 
 func (f *file) storeMasked(s isa, e elem, v operand.Op, k mask, m operand.Mem) {
 	switch {
-	case s.wide() && e == f32:
+	case s.wide() && e != f64:
 		f.VMOVUPS(v, k.k, m)
 	case s.wide():
 		f.VMOVUPD(v, k.k, m)
@@ -242,6 +260,10 @@ func (f *file) tileKernel(s isa, e elem, m, nv int) {
 	f.Label(done)
 
 	// c = alpha·sum + beta·c
+	sum := e
+	if e == pairs {
+		sum = f32
+	}
 	pc, cRow := field(tileC), field(tileCRow)
 	alpha, beta, old := b(0), s.vec(tmp), s.vec(tmp+1)
 	if !s.wide() {
@@ -268,7 +290,7 @@ func (f *file) tileKernel(s isa, e elem, m, nv int) {
 			} else {
 				f.loadMasked(s, e, c, k, old)
 			}
-			f.fma(e, beta, old, acc(i, j))
+			f.fma(sum, beta, old, acc(i, j))
 			if j < nv-1 {
 				f.VMOVUPS(acc(i, j), c)
 			} else {

@@ -21,6 +21,7 @@ func run() error {
 		func() error { return genFloor("../floor") },
 		func() error { return genGemm("..", avx512, f32, 14) },
 		func() error { return genGemm("..", avx512, f64, 14) },
+		func() error { return genGemm("..", avx512, pairs, 14) },
 		func() error { return genPack512("..") },
 		func() error { return genDots("..", avx512) },
 		func() error { return genDots("..", avx2) },
