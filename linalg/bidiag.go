@@ -27,7 +27,7 @@ func bidiagonalise(workers int, a Matrix64) (d, e []float64, left, right reflect
 				for l := range k {
 					coef[l] = yu.At(l, i)
 				}
-				kernel.Gemv64(1, true, -1, vx.Slice(0, k, i, n), coef[:k], 1, v)
+				subtractRows(vx.Slice(0, k, i, n), coef[:k], v)
 			}
 			d[i], left.tau[i] = reflect(v)
 			copy(left.vt.Row(i)[i:], v)
@@ -36,10 +36,10 @@ func bidiagonalise(workers int, a Matrix64) (d, e []float64, left, right reflect
 			}
 			// y = τ·(Aᵀ·v − [Y;U]ᵀ·[V;X]·v)
 			y := yu.Row(k)[i+1:]
-			kernel.Gemv64(workers, true, 1, a.Slice(i, n, i+1, n), v, 0, y)
+			gemvTrans(workers, a.Slice(i, n, i+1, n), v, y)
 			if k > 0 {
-				kernel.Gemv64(1, false, 1, vx.Slice(0, k, i, n), v, 0, coef[:k])
-				kernel.Gemv64(1, true, -1, yu.Slice(0, k, i+1, n), coef[:k], 1, y)
+				gemv(1, vx.Slice(0, k, i, n), v, coef[:k])
+				subtractRows(yu.Slice(0, k, i+1, n), coef[:k], y)
 			}
 			kernel.Scale64(left.tau[i], y)
 			// Row i, brought up to date, gives the right reflector.
@@ -48,14 +48,14 @@ func bidiagonalise(workers int, a Matrix64) (d, e []float64, left, right reflect
 			for l := range k + 1 {
 				coef[l] = vx.At(l, i)
 			}
-			kernel.Gemv64(1, true, -1, yu.Slice(0, k+1, i+1, n), coef[:k+1], 1, u)
+			subtractRows(yu.Slice(0, k+1, i+1, n), coef[:k+1], u)
 			e[i], right.tau[i] = reflect(u)
 			copy(right.vt.Row(i)[i+1:], u)
 			// x = τ·(A·u − [V;X]ᵀ·[Y;U]·u)
 			x := vx.Row(k + 1)[i+1:]
-			kernel.Gemv64(workers, false, 1, a.Slice(i+1, n, i+1, n), u, 0, x)
-			kernel.Gemv64(1, false, 1, yu.Slice(0, k+1, i+1, n), u, 0, coef[:k+1])
-			kernel.Gemv64(1, true, -1, vx.Slice(0, k+1, i+1, n), coef[:k+1], 1, x)
+			gemv(workers, a.Slice(i+1, n, i+1, n), u, x)
+			gemv(1, yu.Slice(0, k+1, i+1, n), u, coef[:k+1])
+			subtractRows(vx.Slice(0, k+1, i+1, n), coef[:k+1], x)
 			kernel.Scale64(right.tau[i], x)
 		}
 		if end < n {

@@ -2,10 +2,11 @@ package linalg
 
 import "smelt/internal/kernel"
 
-// tridiagonalise reduces the symmetric g [n,n], which it overwrites, to H·T·Hᵀ
-// with T tridiagonal: diagonal d [n], off-diagonal e [n−1] (Dongarra, Sorensen
-// and Hammarling 1989). Half of the work is one product with the trailing
-// matrix per column, half a blocked update.
+// tridiagonalise reduces the symmetric g [n,n], which it overwrites and of
+// which it reads the upper triangle, to H·T·Hᵀ with T tridiagonal: diagonal d
+// [n], off-diagonal e [n−1] (Dongarra, Sorensen and Hammarling 1989). Half of
+// the work is one product with the trailing matrix per column, half a blocked
+// update.
 func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 	n := g.Rows
 	d, e = make([]float64, n), make([]float64, max(n-1, 0))
@@ -35,13 +36,13 @@ func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 			h.tau[i] = tau
 			copy(h.vt.Row(i)[i+1:], v)
 			w := wv.Row(k)[i+1:]
-			kernel.Gemv64(workers, false, 1, g.Slice(i+1, n, i+1, n), v, 0, w)
+			symv(workers, g.Slice(i+1, n, i+1, n), v, w)
 			if k > 0 {
 				vs, ws := vw.Slice(0, k, i+1, n), wv.Slice(0, k, i+1, n)
-				kernel.Gemv64(1, false, 1, ws, v, 0, coef[:k])
-				kernel.Gemv64(1, false, 1, vs, v, 0, coef2[:k])
-				kernel.Gemv64(1, true, -1, vs, coef[:k], 1, w)
-				kernel.Gemv64(1, true, -1, ws, coef2[:k], 1, w)
+				gemv(1, ws, v, coef[:k])
+				gemv(1, vs, v, coef2[:k])
+				subtractRows(vs, coef[:k], w)
+				subtractRows(ws, coef2[:k], w)
 			}
 			kernel.Scale64(tau, w)
 			kernel.Axpy64(-tau/2*kernel.Dot64(w, v), v, w)
@@ -51,7 +52,7 @@ func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 				copy(vw.Row(width + l)[end:], wv.Row(l)[end:])
 				copy(wv.Row(width + l)[end:], vw.Row(l)[end:])
 			}
-			kernel.Gemm64(workers, true, false, -1, vw.Slice(0, 2*width, end, n), wv.Slice(0, 2*width, end, n), 1, g.Slice(end, n, end, n))
+			updateUpper(workers, vw.Slice(0, 2*width, end, n), wv.Slice(0, 2*width, end, n), g.Slice(end, n, end, n))
 			clear(vw.Data)
 			clear(wv.Data)
 		}
