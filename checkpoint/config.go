@@ -98,3 +98,7 @@ func (c Config) Int(key string) (int, bool) {
 	n, ok := v.Int()
 	return int(n), ok && int64(int(n)) == n
 }
+
+// JSON writes the config as Hugging Face does: two spaces, keys in order, a
+// newline at the end.
+func (c Config) JSON() []byte { return ojson.Indent(c.Raw) }

@@ -193,3 +193,27 @@ func TestTiedIsTransformers(t *testing.T) {
 		}
 	}
 }
+
+// zeros makes F32 tensors of zeros: name, rows, columns, and so on.
+func zeros(t *testing.T, args ...any) []safetensors.Named {
+	t.Helper()
+	var ts []safetensors.Named
+	for len(args) > 0 {
+		shape := []int{}
+		i := 1
+		for ; i < len(args); i++ {
+			d, ok := args[i].(int)
+			if !ok {
+				break
+			}
+			shape = append(shape, d)
+		}
+		z, err := tensor.New(dtype.F32, shape...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ts = append(ts, safetensors.Named{Name: args[0].(string), Tensor: z})
+		args = args[i:]
+	}
+	return ts
+}

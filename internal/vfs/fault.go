@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// ErrCrash, returned by a hook, stops a Fault file system at that operation
+// ErrCrash is returned by a hook: it stops a Fault file system at that operation
 // and for good: every later one fails with it, as for a process that was
 // killed.
 var ErrCrash = errors.New("crashed")
