@@ -5,4 +5,10 @@
 // Every function has a generic Go form and forms in assembly; the doc comment
 // says the loop that all of them must equal. Misuse (shapes that do not match)
 // panics; data never does.
+//
+// The assembly for x86 is written by the generator in _gen (avo):
+//
+//	go generate ./internal/kernel
 package kernel
+
+//go:generate go -C _gen run .

@@ -9,26 +9,26 @@ import (
 )
 
 // FMA returns the float32 GFLOP/s that the workers reach together on chains of
-// fused multiply-adds that touch no memory, over about a millisecond.
+// fused multiply-adds that touch no memory, over some milliseconds.
 func FMA(workers int) float64 {
-	const n = 100_000
-	rate := make([]float64, workers)
+	const n = 1_000_000
+	flop := make([]float64, workers)
+	start := time.Now()
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			start := time.Now()
-			flop := fmaLoop(n)
-			rate[w] = flop / float64(time.Since(start).Nanoseconds())
+			flop[w] = fmaLoop(n)
 		}()
 	}
 	wg.Wait()
+	elapsed := float64(time.Since(start).Nanoseconds())
 	var sum float64
-	for _, r := range rate {
-		sum += r
+	for _, f := range flop {
+		sum += f
 	}
-	return sum
+	return sum / elapsed
 }
 
 // Read loads all of p, split among the workers, and returns GB/s.

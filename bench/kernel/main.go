@@ -1,0 +1,326 @@
+// Command kernel measures smelt's arithmetic beside the machine's floor and
+// beside OpenBLAS and oneDNN (through numpy and torch), turn by turn in the same
+// run, and prints a Markdown fragment; -json writes the figures as well.
+//
+//	go run ./bench/kernel -python PYTHON [-json FILE] [-rounds 15]
+//
+// Every figure is the median over the rounds; a ratio is the median of the
+// rounds' ratios, so that a slow moment of the machine touches both sides.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strings"
+	"time"
+
+	"smelt/dtype"
+	"smelt/internal/kernel"
+	"smelt/internal/kernel/floor"
+)
+
+func main() {
+	python := flag.String("python", os.Getenv("SMELT_PYTHON"), "Python with numpy and torch; none: no peer")
+	script := flag.String("peer", filepath.Join("bench", "kernel", "peer.py"), "the peer's script")
+	out := flag.String("json", "", "write the figures to this file")
+	rounds := flag.Int("rounds", 15, "rounds per figure")
+	flag.Parse()
+	if err := run(*python, *script, *out, *rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/kernel:", err)
+		os.Exit(1)
+	}
+}
+
+// Row is one figure: ours, the floor's and the peer's rate, in Unit.
+type Row struct {
+	What    string  `json:"what"`
+	Threads int     `json:"threads"`
+	Unit    string  `json:"unit"`
+	Floor   float64 `json:"floor"`
+	Ours    float64 `json:"ours"`
+	OfFloor float64 `json:"of_floor"`
+	Peer    string  `json:"peer,omitempty"`
+	Theirs  float64 `json:"theirs,omitempty"`
+	OfPeer  float64 `json:"of_peer,omitempty"`
+}
+
+// Report is all that one run says.
+type Report struct {
+	Machine  string            `json:"machine"`
+	Go       string            `json:"go"`
+	Variant  string            `json:"variant"`
+	Versions map[string]string `json:"versions,omitempty"`
+	Rows     []Row             `json:"rows"`
+}
+
+func run(python, script, out string, rounds int) error {
+	r := Report{Machine: machine(), Go: runtime.Version(), Variant: kernel.Variant()}
+	for _, threads := range []int{1, 2} {
+		if threads > runtime.GOMAXPROCS(0) {
+			break
+		}
+		p, err := startPeer(python, script, threads)
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			if r.Versions, err = ask[map[string]string](p, "versions"); err != nil {
+				return err
+			}
+		}
+		b := bench{threads: threads, rounds: rounds, peer: p}
+		if err := b.all(); err != nil {
+			return err
+		}
+		r.Rows = append(r.Rows, b.rows...)
+		if err := p.stop(); err != nil {
+			return err
+		}
+	}
+	if out != "" {
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, append(data, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	r.markdown(os.Stdout)
+	return nil
+}
+
+// markdown prints the report as a fragment of a page.
+func (r Report) markdown(w io.Writer) {
+	fmt.Fprintf(w, "Machine: %s; %s; kernels %s", r.Machine, r.Go, r.Variant)
+	for _, k := range []string{"blas", "coretype", "numpy", "torch"} {
+		if v := r.Versions[k]; v != "" {
+			fmt.Fprintf(w, "; %s %s", k, v)
+		}
+	}
+	fmt.Fprintf(w, ".\n\n| what | threads | floor | smelt | of floor | peer | peer's | smelt / peer |\n|---|---|---|---|---|---|---|---|\n")
+	for _, x := range r.Rows {
+		theirs, ratio := "", ""
+		if x.Theirs > 0 {
+			theirs, ratio = fmt.Sprintf("%.0f", x.Theirs), fmt.Sprintf("%.2f", x.OfPeer)
+		}
+		fmt.Fprintf(w, "| %s | %d | %.0f %s | %.0f | %.0f %% | %s | %s | %s |\n",
+			x.What, x.Threads, x.Floor, x.Unit, x.Ours, 100*x.OfFloor, x.Peer, theirs, ratio)
+	}
+}
+
+// bench measures with one number of threads.
+type bench struct {
+	threads, rounds int
+	peer            *peer
+	rows            []Row
+}
+
+func (b *bench) all() error {
+	for _, s := range []struct {
+		m, n, k int
+		transB  bool
+	}{
+		{1024, 1024, 1024, false},
+		{4096, 32, 4096, false},
+		{4096, 144, 14336, false},
+		{3200, 768, 3072, false},
+		{3200, 768, 3072, true},
+	} {
+		if err := b.gemm(s.m, s.n, s.k, s.transB); err != nil {
+			return err
+		}
+	}
+	for _, s := range [][3]int{{3200, 768, 3072}, {512, 4096, 4096}} {
+		for _, class := range []bool{false, true} {
+			if err := b.bf16(s[0], s[1], s[2], class); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range []dtype.DType{dtype.F32, dtype.BF16} {
+		if err := b.matvec(14336, 4096, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure adds a row: work is done by each call of ours, per second of which
+// the rate is counted; floor returns a rate; request asks the peer.
+func (b *bench) measure(row Row, work float64, ours func(), floor func() float64, request string) error {
+	row.Threads = b.threads
+	var rates, floors, theirs, ofFloor, ofPeer []float64
+	ours()
+	for range b.rounds {
+		f := floor()
+		start := time.Now()
+		ours()
+		rate := work / time.Since(start).Seconds() / 1e9
+		rates, floors, ofFloor = append(rates, rate), append(floors, f), append(ofFloor, rate/f)
+		if b.peer == nil || request == "" {
+			continue
+		}
+		seconds, err := ask[float64](b.peer, request)
+		if err != nil {
+			return err
+		}
+		theirs, ofPeer = append(theirs, work/seconds/1e9), append(ofPeer, rate*seconds*1e9/work)
+	}
+	row.Ours, row.Floor, row.OfFloor = median(rates), median(floors), median(ofFloor)
+	if len(theirs) > 1 {
+		row.Theirs, row.OfPeer = median(theirs[1:]), median(ofPeer[1:])
+	}
+	b.rows = append(b.rows, row)
+	fmt.Fprintf(os.Stderr, "%+v\n", row)
+	return nil
+}
+
+func (b *bench) fma() float64 { return floor.FMA(b.threads) }
+
+func (b *bench) gemm(m, n, k int, transB bool) error {
+	x, y, c := random(m, k), random(k, n), kernel.New(m, n)
+	what, trans := fmt.Sprintf("GEMM %d×%d×%d", m, n, k), 0
+	if transB {
+		y, what, trans = random(n, k), what+", b transposed", 1
+	}
+	return b.measure(Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS"}, 2*float64(m)*float64(n)*float64(k),
+		func() { kernel.Gemm(b.threads, false, transB, 1, x, y, 0, c) }, b.fma,
+		fmt.Sprintf("openblas %d %d %d %d", m, n, k, trans))
+}
+
+// bf16 measures x·wᵀ with a bfloat16 weight: in float32, or by pairs.
+func (b *bench) bf16(m, n, k int, pairs bool) error {
+	x, c, w := random(m, k), kernel.New(m, n), stored(n, k, dtype.BF16)
+	row := Row{What: fmt.Sprintf("bf16 weight, float32 sums %d×%d×%d", m, n, k), Unit: "GFLOP/s"}
+	if !pairs {
+		wide, cw := stored(n, k, dtype.F32), kernel.New(m, n)
+		row.Peer = "same with float32 weight"
+		return b.measureBoth(row, 2*float64(m)*float64(n)*float64(k),
+			func() { kernel.GemmWeight(b.threads, c, x, w, 0) },
+			func() { kernel.GemmWeight(b.threads, cw, x, wide, 0) })
+	}
+	row.What, row.Peer = fmt.Sprintf("bf16 × bf16 %d×%d×%d", m, n, k), "oneDNN"
+	return b.measure(row, 2*float64(m)*float64(n)*float64(k),
+		func() { kernel.GemmBF16(b.threads, c, x, w, 0) }, b.fma, fmt.Sprintf("bf16 %d %d %d", m, n, k))
+}
+
+// measureBoth is measure with a peer of our own.
+func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
+	row.Threads = b.threads
+	var rates, floors, theirs, ofFloor, ofPeer []float64
+	ours()
+	peer()
+	for range b.rounds {
+		f := b.fma()
+		start := time.Now()
+		ours()
+		middle := time.Now()
+		peer()
+		end := time.Now()
+		rate, other := work/middle.Sub(start).Seconds()/1e9, work/end.Sub(middle).Seconds()/1e9
+		rates, floors, ofFloor = append(rates, rate), append(floors, f), append(ofFloor, rate/f)
+		theirs, ofPeer = append(theirs, other), append(ofPeer, rate/other)
+	}
+	row.Ours, row.Floor, row.OfFloor = median(rates), median(floors), median(ofFloor)
+	row.Theirs, row.OfPeer = median(theirs), median(ofPeer)
+	b.rows = append(b.rows, row)
+	return nil
+}
+
+func (b *bench) matvec(rows, cols int, d dtype.DType) error {
+	w, x, c := stored(rows, cols, d), random(1, cols), kernel.New(1, rows)
+	return b.measure(Row{What: fmt.Sprintf("matrix–vector %d×%d %v", rows, cols, d), Unit: "GB/s"}, float64(len(w.Data)),
+		func() { kernel.GemmWeight(b.threads, c, x, w, 0) },
+		func() float64 { return floor.Read(b.threads, w.Data) }, "")
+}
+
+func random(rows, cols int) kernel.Matrix {
+	m := kernel.New(rows, cols)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range m.Data {
+		m.Data[i] = r.Float32()*2 - 1
+	}
+	return m
+}
+
+func stored(rows, cols int, d dtype.DType) kernel.Weight {
+	m := random(rows, cols)
+	w := kernel.Weight{Rows: rows, Cols: cols, DType: d, Data: make([]byte, rows*cols*d.Size())}
+	kernel.Narrow(0, w.Data, d, m.Data)
+	return w
+}
+
+func median(x []float64) float64 {
+	sort.Float64s(x)
+	return x[len(x)/2]
+}
+
+// machine returns the CPU's name and the number of cores in use.
+func machine() string {
+	name := runtime.GOARCH
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				name = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d cores", name, runtime.GOMAXPROCS(0))
+}
+
+// peer is a running peer process.
+type peer struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startPeer(python, script string, threads int) (*peer, error) {
+	if python == "" {
+		return nil, nil
+	}
+	cmd := exec.Command(python, script)
+	// SkylakeX is OpenBLAS's AVX-512 core type; it does not choose it by itself
+	// on CPUs that it does not know.
+	cmd.Env = append(os.Environ(), "OPENBLAS_CORETYPE=SkylakeX", fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", threads), fmt.Sprintf("OMP_NUM_THREADS=%d", threads))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &peer{cmd, in, bufio.NewReader(out)}, cmd.Start()
+}
+
+func (p *peer) stop() error {
+	if p == nil {
+		return nil
+	}
+	p.in.Close()
+	return p.cmd.Wait()
+}
+
+func ask[T any](p *peer, request string) (answer T, err error) {
+	if _, err := fmt.Fprintln(p.in, request); err != nil {
+		return answer, fmt.Errorf("peer: %q: %w", request, err)
+	}
+	line, err := p.out.ReadBytes('\n')
+	if err != nil {
+		return answer, fmt.Errorf("peer: %q: %w", request, err)
+	}
+	return answer, json.Unmarshal(line, &answer)
+}

@@ -1,0 +1,64 @@
+"""Peer of bench/kernel: answers one request a line on stdin with one line of JSON.
+
+    openblas M N K transB   one product in float32 by numpy's OpenBLAS
+    bf16 M N K              x·wᵀ in bfloat16 by torch (oneDNN)
+    versions                what is being measured
+
+Every answer is the seconds of one run; operands are made once per request kind
+and shape and kept.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def openblas(m, n, k, trans, cache={}):
+    key = (m, n, k, trans)
+    if key not in cache:
+        cache.clear()
+        rng = np.random.default_rng(1)
+        a = rng.standard_normal((m, k), dtype=np.float32)
+        b = rng.standard_normal((n, k) if trans else (k, n), dtype=np.float32)
+        cache[key] = (a, b.T if trans else b, np.empty((m, n), dtype=np.float32))
+    a, b, c = cache[key]
+    start = time.perf_counter()
+    np.matmul(a, b, out=c)
+    return time.perf_counter() - start
+
+
+def bf16(m, n, k, cache={}):
+    import torch
+
+    torch.set_num_threads(int(os.environ["OPENBLAS_NUM_THREADS"]))
+    key = (m, n, k)
+    if key not in cache:
+        cache.clear()
+        cache[key] = (torch.randn(m, k).bfloat16(), torch.randn(n, k).bfloat16())
+    x, w = cache[key]
+    with torch.inference_mode():
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, w)
+        return time.perf_counter() - start
+
+
+def versions():
+    out = {"numpy": np.__version__, "coretype": os.environ.get("OPENBLAS_CORETYPE", "detected")}
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    out["blas"] = f'{blas["name"]} {blas["version"]}'
+    try:
+        import torch
+
+        out["torch"] = torch.__version__
+    except ImportError:
+        pass
+    return out
+
+
+for line in sys.stdin:
+    word, *args = line.split()
+    answer = {"openblas": openblas, "bf16": bf16, "versions": versions}[word](*map(int, args))
+    print(json.dumps(answer), flush=True)
