@@ -145,7 +145,7 @@ func (s *adapterSettings) flags(raw ojson.Value, probs *problems) {
 	for key, to := range map[string]*bool{"use_rslora": &s.rsLoRA, "fan_in_fan_out": &s.fanInFanOut, "lora_bias": &s.loraBias} {
 		if v, ok := raw.Get(key); ok && v.Kind != ojson.Null {
 			if v.Kind != ojson.Bool {
-				probs.add("%s is a %v, want true or false", key, v.Kind)
+				probs.add("%s is %s, want true or false", key, v.Kind.A())
 			}
 			*to = v.Bool
 		}

@@ -24,7 +24,7 @@ func ParseConfig(text []byte) (Config, error) {
 		return Config{}, err
 	}
 	if raw.Kind != ojson.Object {
-		return Config{}, fmt.Errorf("content is a %v, want an object", raw.Kind)
+		return Config{}, fmt.Errorf("content is %s, want an object", raw.Kind.A())
 	}
 	return Config{Raw: raw, Text: text}, nil
 }

@@ -123,7 +123,7 @@ func parseIndex(text []byte) (weights, error) {
 	seen := make(map[string]bool)
 	for _, e := range m.Members {
 		if e.Value.Kind != ojson.String {
-			return weights{}, fmt.Errorf("weight_map: tensor %.200q has a %v, want a file name", e.Name, e.Value.Kind)
+			return weights{}, fmt.Errorf("weight_map: tensor %.200q has %s, want a file name", e.Name, e.Value.Kind.A())
 		}
 		file := e.Value.Text
 		if !seen[file] {

@@ -136,12 +136,12 @@ func validate(infos []Info, dataSize int64) error {
 
 func parseMetadata(v ojson.Value) (map[string]string, error) {
 	if v.Kind != ojson.Object {
-		return nil, fmt.Errorf("header: %s is a %v, want an object of strings", metadataKey, v.Kind)
+		return nil, fmt.Errorf("header: %s is %s, want an object of strings", metadataKey, v.Kind.A())
 	}
 	m := make(map[string]string, len(v.Members))
 	for _, e := range v.Members {
 		if e.Value.Kind != ojson.String {
-			return nil, fmt.Errorf("header: %s %.200q is a %v, want a string", metadataKey, e.Name, e.Value.Kind)
+			return nil, fmt.Errorf("header: %s %.200q is %s, want a string", metadataKey, e.Name, e.Value.Kind.A())
 		}
 		m[e.Name] = e.Value.Text
 	}
@@ -154,7 +154,7 @@ func parseInfo(name string, v ojson.Value) (Info, error) {
 		return t, fmt.Errorf("name has %d bytes, want 1 to %d", len(name), MaxName)
 	}
 	if v.Kind != ojson.Object {
-		return t, fmt.Errorf("entry is a %v, want an object", v.Kind)
+		return t, fmt.Errorf("entry is %s, want an object", v.Kind.A())
 	}
 	seen := 0
 	for _, m := range v.Members {
@@ -162,7 +162,7 @@ func parseInfo(name string, v ojson.Value) (Info, error) {
 		switch m.Name {
 		case "dtype":
 			if m.Value.Kind != ojson.String {
-				return t, fmt.Errorf("dtype is a %v, want a string", m.Value.Kind)
+				return t, fmt.Errorf("dtype is %s, want a string", m.Value.Kind.A())
 			}
 			t.DType, err = dtype.Parse(m.Value.Text)
 			if err == nil && t.DType.Size() == 0 {
@@ -188,7 +188,7 @@ func parseInfo(name string, v ojson.Value) (Info, error) {
 
 func parseShape(v ojson.Value) ([]int, error) {
 	if v.Kind != ojson.Array {
-		return nil, fmt.Errorf("shape is a %v, want an array", v.Kind)
+		return nil, fmt.Errorf("shape is %s, want an array", v.Kind.A())
 	}
 	if len(v.Elems) > MaxDims {
 		return nil, fmt.Errorf("shape has %d dimensions, more than %d", len(v.Elems), MaxDims)
@@ -235,7 +235,7 @@ func describe(v ojson.Value) string {
 	if v.Kind == ojson.Number {
 		return fmt.Sprintf("%.40s", v.Text)
 	}
-	return "a " + v.Kind.String()
+	return v.Kind.A()
 }
 
 // list writes a shape as headers do: [4,8].

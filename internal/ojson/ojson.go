@@ -33,6 +33,17 @@ func (k Kind) String() string {
 	return "Kind(" + strconv.Itoa(int(k)) + ")"
 }
 
+// A names the kind with its article: "an array".
+func (k Kind) A() string {
+	switch k {
+	case Null:
+		return "null"
+	case Array, Object:
+		return "an " + k.String()
+	}
+	return "a " + k.String()
+}
+
 // Value is one JSON value. Only the fields of its kind are set.
 type Value struct {
 	Kind    Kind
