@@ -65,6 +65,7 @@ func Open(fsys vfs.FS, base *checkpoint.Checkpoint, name, path string) (e *Exper
 }
 
 func (e *Expert) openAdapter() (problems []string) {
+	e.Notes = e.adapter.Rebase(e.base)
 	problems = e.adapter.CheckAgainst(e.base)
 	e.modules = map[string]checkpoint.AdapterModule{}
 	bytes := map[dtype.DType]int64{}
@@ -79,11 +80,20 @@ func (e *Expert) openAdapter() (problems []string) {
 		}
 	}
 	e.DType = most(bytes)
-	for name := range e.adapter.Saved() {
-		if _, ok := e.base.Resolve(name); !ok {
+	for name, stored := range e.adapter.Saved() {
+		b, ok := e.base.Resolve(name)
+		x, _ := e.adapter.Lookup(stored)
+		switch kind := e.base.Kind(b.Name); {
+		case !ok:
+			e.own = append(e.own, name)
+		case slices.Equal(x.Shape, b.Shape):
+		case kind == checkpoint.Embedding:
+			e.resized = append(e.resized, name)
+		default: // CheckAgainst lets only heads pass
 			e.own = append(e.own, name)
 		}
 	}
+	slices.Sort(e.resized)
 	slices.Sort(e.own)
 	return problems
 }
