@@ -17,10 +17,11 @@ import (
 //
 // Small ranks take a randomized block Krylov basis (Musco and Musco 2015),
 // widened until its certificate meets the tolerances. Ranks above a quarter of
-// min(m, n), and spectra so flat that the basis would grow to half of it, take
-// the eigenvectors of the smaller Gram matrix in float64: exact up to 10⁻⁶·σ₁,
-// below which nothing is known of a float32 matrix. A large matrix with a flat
-// spectrum may come back with Certificate.Met false and the figures reached.
+// min(m, n), and spectra so flat that the basis would grow to a large part of
+// it, take the eigenvectors of the smaller Gram matrix in float64: exact up to
+// 10⁻⁶·σ₁, below which nothing is known of a float32 matrix. A large matrix with
+// a flat spectrum may come back with Certificate.Met false and the figures
+// reached.
 func Truncate(a Matrix, opt Options) (SVD, error) {
 	d, _, err := truncate("Truncate", a, opt, true)
 	return d, err
@@ -60,8 +61,10 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 			f = k.assemble(v, f.s)
 		}
 	} else {
-		f = solveGram(op, r, vectors)
+		var lambda []float64
+		f, lambda = solveGram(op, r, vectors)
 		cert.Bound = sumSquares64(f.s)
+		cert.RouterAngle = gramAngle(lambda, opt.RouterRank)
 	}
 	for i := range f.s {
 		f.s[i] = math.Ldexp(f.s[i], exp)
@@ -102,9 +105,15 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 	}
 	block = blockSize(p, r)
 	limit = maxBlocks * block
-	// Up to order 1024 the deterministic path costs little more than a large
-	// basis.
-	return block, min(limit, p/2), limit >= p/2 || limit >= p/4 && p <= 1024
+	if p <= 1024 {
+		// The deterministic path costs little more than a large basis.
+		limit, whole = min(limit, p/2), limit >= p/4
+		if 2*limit < 5*r {
+			limit = 0
+		}
+		return block, limit, whole
+	}
+	return block, min(limit, 3*p/4), limit >= 3*p/4
 }
 
 // solveKrylov grows a Krylov basis until its certificate is met or its limit
@@ -156,15 +165,32 @@ func (k *krylov) assemble(v verdict, s []float64) factors {
 // solveGram takes the leading eigenvectors of W·Wᵀ, formed in float64: the
 // squares of singular values are then exact to float64's roundoff times σ₁²,
 // which keeps every σ above float32's noise.
-func solveGram(op operator, r int, vectors bool) factors {
+func solveGram(op operator, r int, vectors bool) (f factors, lambda []float64) {
 	g := op.gram()
 	if !vectors {
-		lambda, _ := eigenPSD(op.workers, g, 0)
-		return factors{s: roots(lambda, r)}
+		lambda, _ = eigenPSD(op.workers, g, 0)
+		return factors{s: roots(lambda, r)}, lambda
 	}
 	lambda, left := eigenPSD(op.workers, g, r)
-	f := factors{left: left, s: roots(lambda, r), right: op.product64(left)}
-	return f.complete()
+	f = factors{left: left, s: roots(lambda, r), right: op.product64(left)}
+	return f.complete(), lambda
+}
+
+// gramAngle bounds the angle of the leading g eigenvectors of a Gram matrix
+// (Davis and Kahan): its rounding over the gap, and that of the result.
+func gramAngle(lambda []float64, g int) float64 {
+	if g == 0 || lambda[0] == 0 {
+		return 0
+	}
+	gap := lambda[g-1]
+	if g < len(lambda) {
+		gap -= lambda[g]
+	}
+	sine := float64(len(lambda)) * roundoff * lambda[0] / gap
+	if !(sine < 1) {
+		return math.Pi / 2
+	}
+	return math.Asin(sine) + EpsF32
 }
 
 // roots returns the square roots of the leading values, r of them, zeros
