@@ -299,7 +299,7 @@ func (j *job) commit(s *store) (*Result, error) {
 		return nil, err
 	}
 	m.Shards = shards
-	files := []namedFile{}
+	var files []namedFile
 	if j.part.N > 0 {
 		text, err := json.Marshal(partFile{Format: formatVersion, Generator: m.Generator, Part: j.part.I, Parts: j.part.N, Plan: j.plan, Shards: shards, Records: s.records})
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"smelt/checkpoint"
 	"smelt/internal/ojson"
 	"smelt/internal/vfs"
+	"smelt/interop"
 	"smelt/smile"
 	"smelt/tensor"
 )
@@ -72,6 +73,12 @@ func baseConfig(c checkpoint.Config, cfg *smile.Config) (checkpoint.Config, erro
 	raw.Delete("smile")
 	raw.Delete("auto_map")
 	raw.Set("model_type", ojson.NewString(cfg.BaseModelType))
+	if names := c.Architectures(); len(names) > 0 {
+		for i := range names {
+			names[i] = interop.BaseArchitecture(names[i])
+		}
+		raw.Set("architectures", ojson.NewStrings(names...))
+	}
 	return checkpoint.ParseConfig(ojson.Indent(raw))
 }
 

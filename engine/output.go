@@ -14,6 +14,7 @@ import (
 	"smelt/dtype"
 	"smelt/internal/ojson"
 	"smelt/internal/vfs"
+	"smelt/interop"
 	"smelt/smile"
 )
 
@@ -119,6 +120,9 @@ func (j *job) files(m *Manifest, cfg *smile.Config, index map[string]string) ([]
 		return nil, err
 	}
 	files := []namedFile{{"config.json", config}, {"README.md", modelCard(j.plan, m, cfg)}}
+	for _, f := range interop.TransformersCode() {
+		files = append(files, namedFile{f.Name, f.Data})
+	}
 	if len(m.Shards) > 1 {
 		files = append(files, namedFile{indexName, shardIndex(m.Shards, index)})
 	}
@@ -151,8 +155,8 @@ func (j *job) carried(files []namedFile) ([]namedFile, error) {
 	return files, nil
 }
 
-// fusedConfig is the base's config.json with another model_type and the smile
-// block.
+// fusedConfig is the base's config.json with another model_type, the smile
+// block, and what makes transformers run the code beside it.
 func fusedConfig(p *Plan, cfg *smile.Config) ([]byte, error) {
 	c, err := checkpoint.ParseConfig([]byte(p.BaseConfig))
 	if err != nil {
@@ -169,6 +173,17 @@ func fusedConfig(p *Plan, cfg *smile.Config) ([]byte, error) {
 	raw := c.Raw
 	raw.Members = slices.Clone(raw.Members)
 	raw.Set("model_type", ojson.NewString(modelType))
+	if names := c.Architectures(); len(names) > 0 {
+		for i := range names {
+			names[i] = interop.Architecture(names[i])
+		}
+		raw.Set("architectures", ojson.NewStrings(names...))
+	}
+	auto, err := ojson.Parse(interop.AutoMap())
+	if err != nil {
+		return nil, err
+	}
+	raw.Set("auto_map", auto)
 	if d := p.Options.DType; d != "" {
 		for _, key := range []string{"dtype", "torch_dtype"} {
 			if _, ok := raw.Get(key); ok {

@@ -270,7 +270,7 @@ func NewPlan(in *Inputs, opt Options) (*Plan, error) {
 		ModelType: in.Base.Config.ModelType(), Carry: extras.Files, Parameters: in.Base.Parameters(),
 	}
 	if len(extras.Code) > 0 {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("the base brings its own code (%s), which is not carried over", strings.Join(extras.Code, ", ")))
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the base brings its own code (%s), which is not carried over: transformers must know the architecture itself", strings.Join(extras.Code, ", ")))
 	}
 	if err := p.addInputs(in); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ type Progress struct {
 	Start func(what string, total int64) // total in bytes of input
 	Add   func(n int64)
 	Done  func()
-	Log   func(line string)
 }
 
 func (p Progress) start(what string, total int64) {
@@ -26,12 +25,6 @@ func (p Progress) add(n int64) {
 func (p Progress) done() {
 	if p.Done != nil {
 		p.Done()
-	}
-}
-
-func (p Progress) log(line string) {
-	if p.Log != nil {
-		p.Log(line)
 	}
 }
 

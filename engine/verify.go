@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 	"math"
 	"path/filepath"
@@ -186,7 +185,7 @@ func fileSum(fsys vfs.FS, path string) (sum string, size int64, err error) {
 	if size, err = file.Size(); err != nil {
 		return "", 0, err
 	}
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(file, 0, size)); err != nil {
 		return "", size, err
 	}

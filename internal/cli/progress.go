@@ -60,7 +60,6 @@ func (a *app) progress() engine.Progress {
 				bar = nil
 			}
 		},
-		Log: func(line string) { fmt.Fprintln(a.err, line) },
 	}
 }
 

@@ -1,0 +1,67 @@
+# make demo and make test are all the set-up there is. `make help` lists the rest.
+
+GO     ?= go
+LINT   := $(GO) tool -modfile=tools/lint.mod
+COUNT  ?= 20000
+PEERS  ?= $(HOME)/.cache/smelt/peers
+PYTHON  = $(PEERS)/bin/python
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## bin/smelt
+	$(GO) build -o bin/smelt ./cmd/smelt
+
+.PHONY: demo
+demo: build ## fuse a small pool, look at the result, check it
+	tools/demo.sh bin/smelt
+
+.PHONY: test
+test: ## all tests
+	$(GO) test ./...
+
+.PHONY: race
+race: ## the tests of what runs in parallel, with the race detector
+	$(GO) test -race ./internal/parallel ./internal/vfs ./safetensors ./checkpoint ./taskvector ./smile ./engine ./internal/cli ./nn ./model/... ./generate
+
+.PHONY: purego
+purego: ## the tests without assembly
+	$(GO) test -tags purego ./internal/kernel/... ./linalg/... ./smile ./engine ./model/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, COUNT inputs each
+	tools/fuzz.sh $(COUNT)
+
+.PHONY: arm
+arm: ## the kernels for arm64, under qemu (Debian: qemu-user-static)
+	tools/arm.sh
+
+.PHONY: lint
+lint: ## gofumpt, vet, staticcheck, and other systems' builds
+	tools/lint.sh
+
+.PHONY: vuln
+vuln: ## govulncheck: needs the vulnerability database on the internet
+	$(LINT) govulncheck ./...
+
+.PHONY: gen
+gen: ## generate the assembly again; CI requires a clean diff
+	cd internal/kernel/_gen && $(GO) run . 
+
+.PHONY: peers
+peers: ## the Python environment that smelt is held against (8 GB)
+	tools/peers/setup.sh $(PEERS)
+
+.PHONY: golden
+golden: peers ## write the golden fixtures again
+	tools/golden/run.sh $(PYTHON)
+
+.PHONY: parity
+parity: build peers ## real outputs against numpy, FusionBench and transformers
+	tools/parity/run.sh bin/smelt $(PYTHON)
+
+.PHONY: bench
+bench: build peers ## docs/benchmarks.md: every figure beside its floor and its peer
+	bench/run.sh $(PYTHON)

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Holds real outputs of smelt against the peers: every fused layer recomputed in
+# float64 from the published formula, FusionBench's own classes, and transformers.
+#
+#   run.sh SMELT PYTHON
+#
+# The tiny pool of the tests is always used; the real pools of a checkout with
+# ../shared beside it (or $SMELT_SHARED) too, where they are.
+set -eu
+smelt=$1
+python=$2
+here=$(dirname "$0")
+shared=${SMELT_SHARED:-../shared}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fused() { # NAME OPTIONS -- BASE EXPERT...
+  name=$1
+  shift
+  options=
+  while [ "$1" != -- ]; do
+    options="$options $1"
+    shift
+  done
+  shift
+  echo "== $name:$options"
+  "$smelt" fuse "$@" -o "$work/$name" $options >/dev/null 2>"$work/$name.log" || { cat "$work/$name.log"; exit 1; }
+  "$smelt" verify "$work/$name" "$@" | tail -n 1
+  "$python" "$here/reference.py" check "$work/$name" "$@" | tail -n 1
+  "$python" "$here/fusionbench.py" check "$work/$name" "$@" | tail -n 1
+}
+
+pool=$here/testdata/fuse
+tiny="algebra=$pool/experts/algebra botany=$pool/experts/botany chess=$pool/experts/chess dance=$pool/experts/dance"
+fused tiny --expert-rank 4 --router-rank 2 -- "$pool/base" $tiny
+fused tiny-top2 --expert-rank 5 --router-rank 3 --top-k 2 -- "$pool/base" $tiny
+
+vision=$shared/pools/vision
+if [ -d "$vision" ]; then
+  full= lora= mixed= i=0
+  for dir in "$vision"/experts/*; do
+    name=$(basename "$dir")
+    full="$full $name=$dir"
+    lora="$lora $name=$vision/lora/$name"
+    i=$((i + 1))
+    if [ $((i % 2)) = 0 ]; then mixed="$mixed $name=$dir"; else mixed="$mixed $name=$vision/lora/$name"; fi
+  done
+  fused vision-full --expert-rank 32 --router-rank 16 -- "$vision/base" $full
+  fused vision-lora --expert-rank 8 --router-rank 4 -- "$vision/base" $lora
+  fused vision-mixed --expert-rank 16 --router-rank 4 --top-k 2 -- "$vision/base" $mixed
+  fused vision-bf16 --energy 0.9 --router-rank 8 -- "$vision/base-bf16" $full
+else
+  echo "no $vision here: only the tiny pool was checked"
+fi
