@@ -19,7 +19,7 @@ func (a *Adapter) Rebase(base *Checkpoint) (notes []string) {
 		weights[i].Name = m.Name + ".weight"
 		weights[i].Shape = a.shape(m)
 	}
-	r := findRename(base, weights, func(b, w Info) bool {
+	r := findRename(base, weights, a.part(), func(b, w Info) bool {
 		return slices.Equal(b.Shape, w.Shape) || slices.Equal(b.Shape, []int{w.Shape[1], w.Shape[0]})
 	})
 	if len(r.moved) > 0 {
@@ -45,6 +45,19 @@ func (a *Adapter) Rebase(base *Checkpoint) (notes []string) {
 		notes = append(notes, fmt.Sprintf("was trained on %.200q; names and shapes of the base given here fit", a.BaseModel))
 	}
 	return notes
+}
+
+// part guesses from the class that the adapter was trained on which part of a
+// composite model it is for.
+func (a *Adapter) part() string {
+	m, _ := a.Config.Raw.Get("auto_mapping")
+	class := strings.ToLower(m.Str("base_model_class"))
+	for _, part := range []string{"vision", "text", "audio", "encoder", "decoder"} {
+		if strings.Contains(class, part) {
+			return part
+		}
+	}
+	return ""
 }
 
 // shape returns [out, in] of a module's update.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"smelt/internal/vfs"
 	"smelt/safetensors"
@@ -68,6 +69,9 @@ func (c *Checkpoint) open() error {
 			return errors.New("holds a PEFT adapter, want a whole model")
 		}
 	}
+	if err := contained(c.fs, c.Dir, "config.json"); err != nil {
+		return err
+	}
 	if c.Config, err = readConfig(c.fs, c.Dir, "config.json"); err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (c *Checkpoint) openFiles(w weights) error {
 			}
 		}
 	}
-	if len(probs.list) == 0 { // a shard that did not open explains what is missing
+	if !slices.Contains(c.files, nil) { // a shard that did not open explains what is missing
 		for _, name := range w.order {
 			if _, ok := c.byName[name]; !ok {
 				probs.add("tensor %q is not in %s, where the index says it is", name, w.index[name])

@@ -24,7 +24,8 @@ type NameMap struct {
 // embedding stays Extra.
 func MapNames(base, expert *Checkpoint) NameMap {
 	m := NameMap{ToBase: map[string]string{}, ToExpert: map[string]string{}}
-	r := findRename(base, expert.tensors, func(b, e Info) bool { return slices.Equal(b.Shape, e.Shape) })
+	r := findRename(base, expert.tensors, base.Config.part(expert.Config.ModelType()),
+		func(b, e Info) bool { return slices.Equal(b.Shape, e.Shape) })
 	tied := 0
 	for _, t := range expert.tensors {
 		b, exact := base.Lookup(r.toBase(t.Name))
@@ -112,8 +113,9 @@ const maxPrefix = 3
 // findRename finds the prefix across which most of the expert's tensors that
 // have no namesake in the base find one; fits says whether two go together.
 // Where several prefixes match equally many, as with the two towers of a model
-// whose shapes agree, none is taken.
-func findRename(base *Checkpoint, expert []Info, fits func(base, expert Info) bool) *rename {
+// whose shapes agree, the one that has part ("vision", "text") in it is taken,
+// and none where that does not decide.
+func findRename(base *Checkpoint, expert []Info, part string, fits func(base, expert Info) bool) *rename {
 	none := &rename{total: len(expert)}
 	var lost []Info
 	for _, t := range expert {
@@ -131,7 +133,7 @@ func findRename(base *Checkpoint, expert []Info, fits func(base, expert Info) bo
 	for _, p := range prefixes(lost) {
 		candidates = append(candidates, [2]string{p, ""})
 	}
-	best, second := none, none
+	var best []*rename // all that match the most
 	for _, c := range candidates {
 		r := &rename{strip: c[0], add: c[1], moved: map[string]string{}, back: map[string]string{}, total: len(expert)}
 		for _, t := range lost {
@@ -144,16 +146,34 @@ func findRename(base *Checkpoint, expert []Info, fits func(base, expert Info) bo
 			}
 		}
 		switch {
-		case len(r.moved) > len(best.moved):
-			best, second = r, best
-		case len(r.moved) > len(second.moved):
-			second = r
+		case 2*len(r.moved) < len(lost):
+		case len(best) == 0 || len(r.moved) > len(best[0].moved):
+			best = []*rename{r}
+		case len(r.moved) == len(best[0].moved):
+			best = append(best, r)
 		}
 	}
-	if 2*len(best.moved) < len(lost) || len(best.moved) == len(second.moved) {
+	if len(best) > 1 && part != "" {
+		best = slices.DeleteFunc(best, func(r *rename) bool { return !strings.Contains(r.add+r.strip, part) })
+	}
+	if len(best) != 1 {
 		return none
 	}
-	return best
+	return best[0]
+}
+
+// part returns what the part of a composite model is called that is of another
+// model type: "vision" for clip_vision_model in a CLIP config.
+func (c Config) part(modelType string) string {
+	if modelType == c.ModelType() {
+		return ""
+	}
+	for _, key := range nestedKeys {
+		if c.Nested(key).ModelType() == modelType {
+			return strings.TrimSuffix(key, "_config")
+		}
+	}
+	return ""
 }
 
 // prefixes returns the leading segments of the names, one to maxPrefix of
