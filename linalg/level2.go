@@ -24,18 +24,13 @@ func gemv(workers int, a Matrix64, x, y []float64) {
 }
 
 // gemvTrans computes y = aᵀ·x, a row after the other, so that a is read as it
-// lies; the columns are shared out, which changes no sum.
+// lies. Large ones have their columns shared out, in chunks by size alone.
 func gemvTrans(workers int, a Matrix64, x, y []float64) {
-	const chunk = 256
+	width := 256
 	if a.Cols < sharedSize {
-		workers = 1
+		width = max(a.Cols, 1)
 	}
-	chunks := 1
-	if w := parallel.Workers(workers); w > 1 {
-		chunks = (a.Cols + chunk - 1) / chunk
-	}
-	width := (a.Cols + chunks - 1) / chunks
-	parallel.For(workers, chunks, func(c int) {
+	parallel.For(workers, (a.Cols+width-1)/width, func(c int) {
 		c0, c1 := c*width, min((c+1)*width, a.Cols)
 		part := y[c0:c1]
 		clear(part)

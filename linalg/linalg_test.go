@@ -3,6 +3,7 @@ package linalg_test
 import (
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"smelt/internal/kernel"
@@ -59,7 +60,7 @@ func TestExact64Extremes(t *testing.T) {
 
 // Above the leaf size and the size at which work is shared out.
 func TestExact64Large(t *testing.T) {
-	for _, sh := range [][2]int{{300, 300}, {520, 310}} {
+	for _, sh := range [][2]int{{300, 300}, {520, 310}, {600, 560}} {
 		a := linalgtest.Gaussian(sh[0], sh[1], 5)
 		k := min(sh[0], sh[1])
 		d, err := linalg.Exact64(a, 2)
@@ -74,11 +75,12 @@ func TestExact64Large(t *testing.T) {
 }
 
 func TestWorkersGiveTheSameBits(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
 	i12 := linalgtest.Spectra[0]
-	for _, sh := range [][2]int{{260, 260}, {400, 150}, {150, 400}} {
+	for _, sh := range [][2]int{{260, 260}, {400, 150}, {150, 400}, {580, 570}} {
 		k := min(sh[0], sh[1])
 		a := linalgtest.Round(linalgtest.WithSpectrum(sh[0], sh[1], i12.Values(k), 6))
-		for _, r := range []int{4, 100} { // Krylov and Gram paths
+		for _, r := range []int{4, 160} { // Krylov and Gram paths
 			var first linalg.SVD
 			for n, workers := range []int{1, 2, 8} {
 				d, err := linalg.Truncate(a, linalg.Options{Rank: r, RouterRank: 4, Seed: 7, Workers: workers})
