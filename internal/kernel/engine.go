@@ -33,7 +33,8 @@ type engine[T float] struct {
 
 const (
 	blockK   = 384      // most k of a block: a panel of the right operand then fits the first-level cache
-	blockM   = 16 * 14  // most rows of a block of the left operand, which stays in the second-level cache
+	blockM   = 16 * 14  // most rows of a packed block of the left operand, which stays in the second-level cache
+	blockR   = 1 << 19  // most bytes of the right operand that a task reads per block of k, which stay there too
 	blockMT  = 512      // the same of one stored transposed: the longer, the better its rows stream
 	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
 	fewCols  = 8        // up to this many panels, the left operand is not worth packing
@@ -74,6 +75,7 @@ type product[T float] struct {
 	m, n, k     int
 	kLen        int // k of all blocks but the last
 	pack        bool
+	sub         int // rows of the left operand that are packed together
 }
 
 func elemSize[T float]() int {
@@ -149,22 +151,29 @@ func (p *product[T]) columns(workers, j0, n int) {
 	})
 
 	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
-	// A few tasks for each worker even out their speeds; each packs its own
-	// block of the left operand.
+	size := elemSize[T]()
+	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
+	p.sub = blockM
+	switch {
+	case p.left.trans:
+		p.sub = blockMT
+	case !p.pack && panels > 1:
+		p.sub = p.conflictFree()
+	}
+	// A few tasks for each worker even out their speeds. Each packs its own
+	// blocks of the left operand, and takes so many panels that what it reads
+	// of them per block of k stays in the second-level cache.
 	w := parallel.Workers(workers)
-	most := blockM
-	if p.left.trans {
-		most = blockMT
-	}
-	if !p.pack && panels > 1 {
-		most = p.conflictFree()
-	}
+	most := p.m
 	if w > 1 {
-		most = min(most, max(p.mr, (p.m+3*w-1)/(3*w)))
+		most = max(p.mr, (p.m+3*w-1)/(3*w))
+	}
+	if p.flip {
+		most = min(most, blockMT)
 	}
 	rowParts, rowLen := blocks(p.m, most, p.lanes)
-	colParts, colLen := 1, panels
-	if w > 1 && rowParts < 2*w {
+	colParts, colLen := blocks(panels, max(1, blockR/(p.kLen*p.nr*size)), 1)
+	if w > 1 && rowParts*colParts < 2*w {
 		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
 	}
 	parallel.For(workers, rowParts*colParts, func(t int) {
@@ -232,19 +241,9 @@ func call(kernel func(*packing), p packing) {
 // of them, which start at column j0) the panels [first, first+count).
 func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 	size := elemSize[T]()
-	var parts, height int
-	switch {
-	case !p.pack:
-		parts, height = blocks(m, p.direct, 1)
-	case p.left.trans:
-		height = min(p.across, p.direct)
-		parts = (m + height - 1) / height
-	default:
-		parts, height = blocks(m, p.mr, 1)
-	}
 	var left []T
 	if p.pack {
-		buf := buffer[T](&p.engine.left, (m+p.across)*(p.kLen+padPanel))
+		buf := buffer[T](&p.engine.left, (min(m, p.sub)+p.across)*(p.kLen+padPanel))
 		defer p.engine.left.Put(buf)
 		left = *buf
 	}
@@ -269,40 +268,63 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 		if k == 0 {
 			t.beta = toBits(beta)
 		}
-		if p.pack {
-			p.packLeft(left, i0, m, k, kn)
-		}
-		for j := first; j < first+count; j++ {
-			t.b = unsafe.Pointer(&packed[(k*panels+j*kn)*p.nr])
-			cols := min(p.nr, n-j*p.nr)
-			t.lanes, t.mask = (cols-1)%p.lanes+1, lastMask(cols, p.lanes)
-			tiles := p.tiles[(cols+p.lanes-1)/p.lanes]
-			for i := range parts {
-				r := i * height
-				h := min(height, m-r)
-				next := r + height
-				if next >= m {
-					next = 0
-				}
-				switch {
-				case !p.pack:
-					t.aRow, t.aStep = p.left.stride, size
-					t.a, t.next = p.left.at(i0+r, k), p.left.at(i0+next, k)
-				case p.left.trans:
-					t.aRow, t.aStep = size, p.across*size
-					t.a = unsafe.Pointer(&left[r/p.across*p.across*kn+r%p.across])
-					t.next = unsafe.Pointer(&left[next/p.across*p.across*kn+next%p.across])
-				default:
-					t.aRow, t.aStep = (kn+padPanel)*size, size
-					t.a, t.next = unsafe.Pointer(&left[r*(kn+padPanel)]), unsafe.Pointer(&left[next*(kn+padPanel)])
-				}
-				t.c = unsafe.Pointer(&c[r*cStride+(j-first)*p.nr])
-				tiles[h](t)
-			}
+		for s := 0; s < m; s += p.sub {
+			p.rows(t, left, packed[k*panels*p.nr:], c[s*cStride:], cStride, i0+s, min(p.sub, m-s), k, first, count, n)
 		}
 	}
 	if p.flip {
 		p.unflip(c, cStride, i0, m, j0+first*p.nr, min(count*p.nr, n-first*p.nr))
+	}
+}
+
+// rows adds the products of one block of k to rows [i0, i0+m), which c starts
+// with, and the panels [first, first+count).
+func (p *product[T]) rows(t *tile, left, packed, c []T, cStride, i0, m, k, first, count, n int) {
+	size := elemSize[T]()
+	kn := t.k
+	var parts, height int
+	switch {
+	case !p.pack:
+		parts, height = blocks(m, p.direct, 1)
+	case p.left.trans:
+		height = min(p.across, p.direct)
+		parts = (m + height - 1) / height
+	default:
+		parts, height = blocks(m, p.mr, 1)
+	}
+	if p.pack {
+		p.packLeft(left, i0, m, k, kn)
+	}
+	for j := first; j < first+count; j++ {
+		t.b = unsafe.Pointer(&packed[j*kn*p.nr])
+		cols := min(p.nr, n-j*p.nr)
+		t.lanes, t.mask = (cols-1)%p.lanes+1, lastMask(cols, p.lanes)
+		tiles := p.tiles[(cols+p.lanes-1)/p.lanes]
+		for i := range parts {
+			r := i * height
+			h := min(height, m-r)
+			next := r + height
+			if next >= m {
+				next = 0
+			}
+			switch {
+			case !p.pack:
+				t.aRow, t.aStep = p.left.stride, size
+				t.a, t.next = p.left.at(i0+r, k), p.left.at(i0+next, k)
+				if next == 0 && j == first+count-1 && i0+m < p.m {
+					t.next = p.left.at(i0+m, k)
+				}
+			case p.left.trans:
+				t.aRow, t.aStep = size, p.across*size
+				t.a = unsafe.Pointer(&left[r/p.across*p.across*kn+r%p.across])
+				t.next = unsafe.Pointer(&left[next/p.across*p.across*kn+next%p.across])
+			default:
+				t.aRow, t.aStep = (kn+padPanel)*size, size
+				t.a, t.next = unsafe.Pointer(&left[r*(kn+padPanel)]), unsafe.Pointer(&left[next*(kn+padPanel)])
+			}
+			t.c = unsafe.Pointer(&c[r*cStride+(j-first)*p.nr])
+			tiles[h](t)
+		}
 	}
 }
 
