@@ -138,10 +138,15 @@ func newEdit(fsys vfs.FS, f *Fused, opt EditOptions) (*edit, error) {
 	if opt.Truncate > 0 {
 		plan.Edited += fmt.Sprintf(", cut to rank %d", opt.Truncate)
 	}
-	plan.Experts = nil
+	plan.Experts, plan.Sources = nil, nil
 	plan.Inputs = append(plan.Inputs, fmt.Sprintf("%+v", opt))
 	for _, m := range members {
 		plan.Experts = append(plan.Experts, m.Expert)
+		if m.added >= 0 {
+			plan.Sources = append(plan.Sources, e.in.Experts[m.added].Parameters())
+		} else {
+			plan.Sources = append(plan.Sources, f.Manifest.Parameters.Sources[m.Name])
+		}
 	}
 	plan.Units = slices.DeleteFunc(plan.Units, func(u Unit) bool { return u.Action == ActionOwn })
 	for i := range plan.Units {

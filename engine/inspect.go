@@ -53,7 +53,7 @@ type FusedSummary struct {
 	Asked         string          `json:"asked"`
 	Modules       int             `json:"modules"`
 	Parameters    Parameters      `json:"parameters"`
-	KeepingAll    int64           `json:"keeping_all"` // parameters of the base and one full copy per expert
+	KeepingAll    int64           `json:"keeping_all"` // parameters of base and experts as they were
 	Experts       []ExpertSummary `json:"experts"`
 	Layers        []LayerSummary  `json:"layers"` // by kind of layer
 	Others        Others          `json:"others"`
@@ -69,10 +69,10 @@ type ExpertSummary struct {
 
 // LayerSummary is one kind of layer (q_proj, fc1, …) over all depths.
 type LayerSummary struct {
-	Layer    string    `json:"layer"`
-	Modules  int       `json:"modules"`
-	Ranks    string    `json:"ranks"`
-	Captured []float64 `json:"captured"` // per expert
+	Layer    string     `json:"layer"`
+	Modules  int        `json:"modules"`
+	Ranks    string     `json:"ranks"`
+	Captured []*float64 `json:"captured"` // per expert; nil where it changed none of them
 }
 
 // Inspect reads headers and configs only.
@@ -169,7 +169,7 @@ func (f *Fused) summary() *FusedSummary {
 	s := &FusedSummary{
 		Base: cfg.Base, BaseModelType: cfg.BaseModelType, RouterRank: cfg.RouterRank, TopK: cfg.TopK, Asked: f.Manifest.Asked,
 		Modules: len(cfg.Modules), Parameters: f.Manifest.Parameters, Others: f.Manifest.Others,
-		KeepingAll: f.Manifest.Parameters.Base * int64(1+len(cfg.Experts)),
+		KeepingAll: f.Manifest.Parameters.KeepingAll(),
 	}
 	type sum struct{ energy, captured []float64 }
 	newSum := func() *sum { return &sum{make([]float64, len(cfg.Experts)), make([]float64, len(cfg.Experts))} }
@@ -203,7 +203,12 @@ func (f *Fused) summary() *FusedSummary {
 	for _, kind := range order {
 		l := LayerSummary{Layer: kind, Modules: len(byLayer[kind].Modules), Ranks: layerRanks(byLayer[kind])}
 		for e := range cfg.Experts {
-			l.Captured = append(l.Captured, ratio(layers[kind].captured[e], layers[kind].energy[e]))
+			var share *float64
+			if energy := layers[kind].energy[e]; energy > 0 {
+				x := layers[kind].captured[e] / energy
+				share = &x
+			}
+			l.Captured = append(l.Captured, share)
 		}
 		s.Layers = append(s.Layers, l)
 	}

@@ -38,8 +38,18 @@ type manifestShard struct {
 
 // Parameters counts the elements of all tensors.
 type Parameters struct {
-	Base   int64 `json:"base"`
-	Output int64 `json:"output"`
+	Base    int64            `json:"base"`
+	Output  int64            `json:"output"`
+	Sources map[string]int64 `json:"sources,omitempty"` // by expert: of what it was made from
+}
+
+// KeepingAll is what base and experts take as they were.
+func (p Parameters) KeepingAll() int64 {
+	n := p.Base
+	for _, v := range p.Sources {
+		n += v
+	}
+	return n
 }
 
 // Ratio is the size of the output relative to the base.

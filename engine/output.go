@@ -30,7 +30,7 @@ func (j *job) describe(records []record) (*Manifest, *smile.Config, *Result, err
 	cfg := &smile.Config{Base: p.Base, BaseModelType: p.ModelType, Experts: p.Experts, TopK: p.Options.TopK, RouterRank: p.Options.RouterRank}
 	m := &Manifest{
 		Format: formatVersion, Generator: "smelt " + Version, Asked: p.asked(), Files: map[string]manifestFile{},
-		Parameters: Parameters{p.Parameters, p.Parameters}, Modules: map[string][]ExpertFidelity{},
+		Parameters: Parameters{Base: p.Parameters, Output: p.Parameters, Sources: map[string]int64{}}, Modules: map[string][]ExpertFidelity{},
 		Others: Others{Policy: p.Options.Others},
 	}
 	res := &Result{Out: j.out, Captured: map[string]float64{}, Warnings: slices.Clone(p.Warnings)}
@@ -39,6 +39,7 @@ func (j *job) describe(records []record) (*Manifest, *smile.Config, *Result, err
 	index := map[string]int{}
 	for i, e := range p.Experts {
 		index[e.Name] = i
+		m.Parameters.Sources[e.Name] = p.Sources[i]
 	}
 	uncertain := 0
 	for _, r := range records {

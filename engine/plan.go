@@ -170,6 +170,7 @@ type Plan struct {
 	Units      []Unit         `json:"units"`
 	Carry      []string       `json:"carry"` // files of the base that the output takes over
 	Parameters int64          `json:"parameters"`
+	Sources    []int64        `json:"sources"`          // parameters of each expert as it is given
 	Edited     string         `json:"edited,omitempty"` // of an edit: what decided the ranks
 	Warnings   []string       `json:"warnings,omitempty"`
 	Notes      []string       `json:"notes,omitempty"`
@@ -297,6 +298,7 @@ func (p *Plan) addInputs(in *Inputs) error {
 			}
 			said[note] = append(said[note], e.Name)
 		}
+		p.Sources = append(p.Sources, e.Parameters())
 		if print, err = e.Fingerprint(); err != nil {
 			return err
 		}

@@ -221,6 +221,27 @@ func (e *Expert) Covers(module string) (bytes int64, ok bool) {
 // not one.
 func (e *Expert) AdapterRank(module string) int { return e.modules[module].Rank }
 
+// Parameters counts the elements of all tensors of the expert as it is given.
+func (e *Expert) Parameters() (n int64) {
+	if e.full != nil {
+		return e.full.Parameters()
+	}
+	count := func(name string) {
+		if info, ok := e.adapter.Lookup(name); ok {
+			n += info.Elements()
+		}
+	}
+	for _, m := range e.adapter.Modules() {
+		for _, name := range []string{m.A, m.B, m.BiasB} {
+			count(name)
+		}
+	}
+	for _, name := range e.adapter.Saved() {
+		count(name)
+	}
+	return n
+}
+
 // Prefetch asks the system to read what the expert has in place of a tensor;
 // Release lets its pages go.
 func (e *Expert) Prefetch(name string) {

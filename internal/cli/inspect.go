@@ -69,7 +69,7 @@ func printInspection(w io.Writer, x *engine.Inspection) {
 func printFused(w io.Writer, s *engine.FusedSummary) {
 	fmt.Fprintf(w, "\nfused from %s (%s), ranks by %s: %d layers, router rank %d, %d expert(s) per token\n",
 		s.Base, s.BaseModelType, s.Asked, s.Modules, s.RouterRank, s.TopK)
-	fmt.Fprintf(w, "%s parameters: %.3f × the base; keeping base and all %d experts would take %s\n\n",
+	fmt.Fprintf(w, "%s parameters: %.3f × the base; base and %d experts as they were take %s\n\n",
 		count(s.Parameters.Output), s.Parameters.Ratio(), len(s.Experts), count(s.KeepingAll))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "expert\tfrom\tkind\ttype\tranks\tenergy kept")
@@ -85,7 +85,11 @@ func printFused(w io.Writer, s *engine.FusedSummary) {
 	for _, l := range s.Layers {
 		fmt.Fprintf(tw, "%s\t%d\t%s", l.Layer, l.Modules, l.Ranks)
 		for _, c := range l.Captured {
-			fmt.Fprintf(tw, "\t%.1f %%", 100*c)
+			if c == nil {
+				fmt.Fprint(tw, "\t–")
+				continue
+			}
+			fmt.Fprintf(tw, "\t%.1f %%", 100**c)
 		}
 		fmt.Fprintln(tw)
 	}
