@@ -1,10 +1,15 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"smelt/checkpoint"
 	"smelt/dtype"
+	"smelt/generate"
+	"smelt/internal/kernel"
 	"smelt/internal/vfs"
 	"smelt/model"
 	"smelt/model/clip"
@@ -157,6 +162,8 @@ type Model struct {
 	CLIP  *clip.Model
 	T5    *t5.Model
 	Llama *llama.Model // of any decoder of its family
+
+	fs vfs.FS
 }
 
 // OpenModel opens the checkpoint of dir, dense or fused, and builds its model.
@@ -165,7 +172,7 @@ func OpenModel(fsys vfs.FS, dir string) (m *Model, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m = &Model{Weights: w}
+	m = &Model{Weights: w, fs: fsys}
 	err = vfs.Guard(m.build)
 	if err != nil {
 		_ = w.Close()
@@ -187,4 +194,63 @@ func (m *Model) build() (err error) {
 		m.Llama, err = llama.Load(m.Weights)
 	}
 	return err
+}
+
+// NewSession returns a session that computes with p, and the tokens to begin
+// with: ids themselves for a decoder, the start token for an encoder–decoder,
+// which encodes ids.
+func (m *Model) NewSession(p *nn.Pass, ids []int) (s generate.Session, prompt []int, err error) {
+	switch {
+	case m.Llama != nil:
+		return m.Llama.NewSession(p), ids, nil
+	case m.T5 != nil:
+		if s, err = m.T5.NewSession(p, ids); err != nil {
+			return nil, nil, err
+		}
+		return s, []int{m.T5.Start()}, nil
+	}
+	return nil, nil, fmt.Errorf("a %s model does not generate text: use classify or embed", m.Type)
+}
+
+// maxGenerationConfig bounds generation_config.json.
+const maxGenerationConfig = 1 << 20
+
+// GenerationOptions reads the checkpoint's generation_config.json, or where it
+// has none the end tokens of its config.json.
+func (m *Model) GenerationOptions() (generate.Options, error) {
+	o := generate.Options{EOS: generate.EOSFromConfig(m.Config())}
+	text, err := vfs.ReadFile(m.fs, filepath.Join(m.Dir(), "generation_config.json"), maxGenerationConfig)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return o, nil
+	case err != nil:
+		return o, err
+	}
+	if o, err = o.ReadConfig(text); err != nil {
+		return o, fmt.Errorf("checkpoint %s: %w", m.Dir(), err)
+	}
+	return o, nil
+}
+
+// EmbedTexts returns one row a text: CLIP's projected embedding, the mean of
+// T5's encoder states, or a decoder's state at the last token, after its final
+// norm.
+func (m *Model) EmbedTexts(p *nn.Pass, ids [][]int) (kernel.Matrix, error) {
+	switch {
+	case m.CLIP != nil && m.CLIP.Text != nil:
+		return m.CLIP.Text.Forward(p, ids)
+	case m.CLIP != nil:
+		return kernel.Matrix{}, fmt.Errorf("checkpoint %s: the model has no text tower", m.Dir())
+	case m.T5 != nil:
+		return m.T5.Embed(p, ids)
+	}
+	return m.Llama.Embed(p, ids)
+}
+
+// EmbedImages returns CLIP's embeddings of normalised images [B, C·H·W].
+func (m *Model) EmbedImages(p *nn.Pass, pixels kernel.Matrix) (kernel.Matrix, error) {
+	if m.CLIP == nil || m.CLIP.Vision == nil {
+		return kernel.Matrix{}, fmt.Errorf("checkpoint %s: the model has no vision tower", m.Dir())
+	}
+	return m.CLIP.Vision.Forward(p, pixels)
 }

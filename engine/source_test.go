@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"smelt/dtype"
+	"smelt/generate"
 	"smelt/internal/kernel"
 	"smelt/internal/vfs"
 	"smelt/model/llama"
@@ -206,5 +208,75 @@ func TestSourceRefusals(t *testing.T) {
 				t.Errorf("error %v, want one that says %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What the commands use: sessions, options and embeddings of any model.
+func TestModelUse(t *testing.T) {
+	open := func(name string) *Model {
+		m, err := OpenModel(vfs.OS, filepath.Join("testdata", "models", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.Close() })
+		return m
+	}
+	p := &nn.Pass{}
+	for name, generates := range map[string]bool{"clip": false, "t5": true, "qwen2": true} {
+		m := open(name)
+		s, prompt, err := m.NewSession(p, []int{5, 6, 7})
+		if generates != (err == nil) {
+			t.Errorf("%s: session %v, %v", name, s, err)
+		}
+		if generates {
+			r, err := generate.Run(context.Background(), s, prompt, generate.Options{MaxNewTokens: 3}, nil, nil)
+			if err != nil || len(r.IDs) != 3 {
+				t.Errorf("%s: generated %v, %v", name, r.IDs, err)
+			}
+		}
+		if y, err := m.EmbedTexts(p, [][]int{{5, 6, 7}, {1}}); err != nil || y.Rows != 2 {
+			t.Errorf("%s: embeddings %d × %d, %v", name, y.Rows, y.Cols, err)
+		}
+		if _, err := m.EmbedImages(p, kernel.New(1, 3*21*21)); (name == "clip") != (err == nil) {
+			t.Errorf("%s: images: %v", name, err)
+		}
+	}
+}
+
+func TestGenerationOptions(t *testing.T) {
+	from := filepath.Join("testdata", "models", "qwen2")
+	dir := t.TempDir()
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		data, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "config.json" {
+			data = []byte(strings.Replace(string(data), `"eos_token_id": null`, `"eos_token_id": 9`, 1))
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := OpenModel(vfs.OS, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if o, err := m.GenerationOptions(); err != nil || !slices.Equal(o.EOS, []int{9}) || o.Sample {
+		t.Errorf("without a file: %+v, %v", o, err)
+	}
+	file := filepath.Join(dir, "generation_config.json")
+	if err := os.WriteFile(file, []byte(`{"eos_token_id": [3, 4], "do_sample": true, "top_p": 0.8}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := m.GenerationOptions(); err != nil || !slices.Equal(o.EOS, []int{3, 4}) || !o.Sample || o.TopP != 0.8 || o.TopK != 50 {
+		t.Errorf("with a file: %+v, %v", o, err)
+	}
+	if err := os.WriteFile(file, []byte(`{"num_beams": 4}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.GenerationOptions(); err == nil || !strings.Contains(err.Error(), "num_beams") {
+		t.Errorf("beams: %v", err)
 	}
 }

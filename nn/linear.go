@@ -32,9 +32,17 @@ func (d *Dense) In() int { return d.Weight.Cols }
 // Out returns the size of an output row.
 func (d *Dense) Out() int { return d.Weight.Rows }
 
+// fewRows is how many rows are bound by reading the weights: rounding them
+// would gain nothing.
+const fewRows = 16
+
 // Forward writes y = x·Wᵀ + b.
 func (d *Dense) Forward(p *Pass, y, x kernel.Matrix) {
-	kernel.GemmWeight(p.Workers, y, x, d.Weight, 0)
+	if p.RoundActivations && d.Weight.DType == dtype.BF16 && x.Rows > fewRows {
+		kernel.GemmBF16(p.Workers, y, x, d.Weight, 0)
+	} else {
+		kernel.GemmWeight(p.Workers, y, x, d.Weight, 0)
+	}
 	switch {
 	case d.Bias == nil:
 	case p.Serial(y.Rows, y.Cols):

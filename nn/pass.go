@@ -17,6 +17,12 @@ type Pass struct {
 	// on it.
 	Workers int
 
+	// RoundActivations lets products of many rows with BF16 weights round their
+	// inputs to bfloat16 as well, as torch does throughout in that dtype: about
+	// twice as fast where the CPU has instructions for it, with errors of 2⁻⁸
+	// of what is summed. Routers always see float32.
+	RoundActivations bool
+
 	// OnRouting, where set, sees every routing decision of a fused model.
 	OnRouting func(Routing)
 

@@ -4,7 +4,7 @@
 //	models -dir DIR -task images|encode|prompt|decode [-batch 32] [-tokens 512]
 //
 // For every line on stdin it runs the task once and prints the seconds that it
-// took. The first line of its output describes the model.
+// took, and the processor's. The first line of its output describes the model.
 package main
 
 import (
@@ -58,11 +58,11 @@ func main() {
 	}
 	fmt.Println(string(about))
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		start := time.Now()
+		start, cpu := time.Now(), cpuSeconds()
 		if err := vfs.Guard(run); err != nil {
 			fail(err)
 		}
-		fmt.Println(time.Since(start).Seconds())
+		fmt.Println(time.Since(start).Seconds(), cpuSeconds()-cpu)
 	}
 }
 

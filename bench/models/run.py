@@ -5,7 +5,9 @@
 Checkpoints of synthetic weights are made in DIR on the spot (a few gigabytes) and
 kept there for the next run. Both sides hold their model in memory, and in every
 round each runs once, so that a busy machine slows both. Writes models.json and
-models.md into DIR: medians and the median of the rounds' ratios.
+models.md into DIR: medians and the median of the rounds' ratios, of the wall's
+time or, with --cpu, of the processor's (for machines that others use as well; with
+--threads 1 neither side waits for its own threads).
 """
 
 import argparse
@@ -131,7 +133,8 @@ class Torch:
             cache = model(ids, logits_to_keep=1, use_cache=True).past_key_values
 
             def decode():
-                cache.crop(TOKENS)
+                if (extra := cache.get_seq_length() - TOKENS) > 0:
+                    cache.crop(-extra)
                 for i in range(STEPS):
                     y = model(torch.tensor([[i]]), past_key_values=cache, use_cache=True)
                     y.logits[0, -1].argmax().item()
@@ -139,25 +142,26 @@ class Torch:
             self.run = decode
 
     def time(self):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         self.run()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu
 
 
 class Smelt:
     """One task in smelt, in a process of its own that waits for its turns."""
 
-    def __init__(self, binary, task, directory):
+    def __init__(self, binary, task, directory, threads):
         batch = {"images": BATCH, "encode": TEXTS}.get(task, 1)
         self.p = subprocess.Popen(
-            [binary, "-dir", directory, "-task", task, "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS)],
+            [binary, "-dir", directory, "-task", task, "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
+             "-workers", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.p.stdout.readline())
 
     def time(self):
         self.p.stdin.write("run\n")
         self.p.stdin.flush()
-        return float(self.p.stdout.readline())
+        return tuple(float(v) for v in self.p.stdout.readline().split())
 
     def close(self):
         self.p.stdin.close()
@@ -192,7 +196,10 @@ def main():
     a.add_argument("--dtypes", default="f32,bf16")
     a.add_argument("--rounds", type=int, default=9)
     a.add_argument("--no-fused", action="store_true")
+    a.add_argument("--threads", type=int, default=torch.get_num_threads())
+    a.add_argument("--cpu", action="store_true", help="compare processor time, not the wall's")
     o = a.parse_args()
+    torch.set_num_threads(o.threads)
     o.work.mkdir(parents=True, exist_ok=True)
     binary = o.work / "models"
     subprocess.run(["go", "build", "-o", binary, "./bench/models"], cwd=ROOT, check=True)
@@ -202,11 +209,11 @@ def main():
             for dtype in o.dtypes.split(","):
                 name = TASKS[task]
                 dense = make(o.work, name, dtype, False)
-                c = {"smelt": Smelt(binary, task, dense), "transformers": Torch(task, dense, dtype, False)}
+                c = {"smelt": Smelt(binary, task, dense, o.threads), "transformers": Torch(task, dense, dtype, False)}
                 if not o.no_fused:
-                    c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True))
+                    c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), o.threads)
                     c["fusionbench"] = Torch(task, dense, dtype, True)
-                t = measure(c, o.rounds)
+                t = {k: [x[int(o.cpu)] for x in v] for k, v in measure(c, o.rounds).items()}
                 n, unit = UNITS[task]
                 median = {k: statistics.median(v) for k, v in t.items()}
                 ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
@@ -223,7 +230,8 @@ def main():
                 for x in c.values():
                     if isinstance(x, Smelt):
                         x.close()
-    about = dict(torch=torch.__version__, transformers=transformers.__version__, threads=torch.get_num_threads(), rounds=o.rounds)
+    about = dict(torch=torch.__version__, transformers=transformers.__version__, threads=o.threads, rounds=o.rounds,
+                 time="processor" if o.cpu else "wall")
     (o.work / "models.json").write_text(json.dumps(dict(about=about, rows=rows), indent=1) + "\n")
     lines = ["| task | model | dtype | smelt | transformers | × | fused / dense | FusionBench's |", "|---|---|---|---|---|---|---|---|"]
     for r in rows:

@@ -430,6 +430,31 @@ func projection(kind string, parts map[string]json.RawMessage, own int) int {
 	return n
 }
 
+// Classifier returns the zero-shot head of classes given by several prompts
+// each: [classes, Width], the mean of the prompts' normalised embeddings,
+// normalised again.
+func (m *Model) Classifier(p *nn.Pass, prompts [][][]int) (kernel.Matrix, error) {
+	if m.Text == nil {
+		return kernel.Matrix{}, fmt.Errorf("clip: the model has no text tower: it embeds images and cannot read labels")
+	}
+	head := kernel.New(len(prompts), m.Text.Width())
+	for i, ids := range prompts {
+		if len(ids) == 0 {
+			return kernel.Matrix{}, fmt.Errorf("clip: class %d has no prompt", i)
+		}
+		x, err := m.Text.Forward(p, ids)
+		if err != nil {
+			return kernel.Matrix{}, fmt.Errorf("class %d: %w", i, err)
+		}
+		Normalize(x)
+		for j := range x.Rows {
+			kernel.Axpy(1/float32(x.Rows), x.Row(j), head.Row(i))
+		}
+	}
+	Normalize(head)
+	return head, nil
+}
+
 // Normalize divides every row by its Euclidean norm, in place.
 func Normalize(x kernel.Matrix) {
 	for i := range x.Rows {

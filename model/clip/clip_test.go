@@ -116,6 +116,37 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// A class of one prompt is that prompt; of several, their mean direction.
+func TestClassifier(t *testing.T) {
+	m, _ := load(t, "quick_gelu")
+	c := modeltest.ReadCase(t, filepath.Join("testdata", "quick_gelu"))
+	p := &nn.Pass{}
+	head, err := m.Classifier(p, [][][]int{{c.IDs[0]}, {c.IDs[0], c.IDs[1]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := m.Text.Forward(p, c.IDs[:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	Normalize(x)
+	if err := modeltest.Close(head.Slice(0, 1, 0, head.Cols), x.Row(0), 1e-6); err != nil {
+		t.Error(err)
+	}
+	kernel.Add(x.Row(0), x.Row(0), x.Row(1))
+	Normalize(x)
+	if err := modeltest.Close(head.Slice(1, 2, 0, head.Cols), x.Row(0), 1e-6); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Classifier(p, [][][]int{{}}); err == nil {
+		t.Error("a class without prompts was taken")
+	}
+	vision, _ := load(t, "vision")
+	if _, err := vision.Classifier(p, nil); err == nil {
+		t.Error("a model without a text tower classified")
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	m, s := load(t, "quick_gelu")
 	p := &nn.Pass{}

@@ -256,6 +256,26 @@ func (m *Model) Logits(p *nn.Pass, logits, hidden kernel.Matrix) error {
 	return nil
 }
 
+// Embed returns the hidden state of each text's last token [B, D], after the
+// final norm.
+func (m *Model) Embed(p *nn.Pass, ids [][]int) (kernel.Matrix, error) {
+	mark := p.Mark()
+	defer p.Release(mark)
+	b := &batch{inputs: make([]Input, len(ids)), segments: make([]nn.Segment, len(ids))}
+	for i := range ids {
+		b.inputs[i] = Input{m.NewCache(), ids[i]}
+	}
+	h, err := m.run(p, b)
+	if err != nil {
+		return kernel.Matrix{}, err
+	}
+	y := kernel.New(len(ids), h.Cols)
+	for i, s := range b.segments {
+		copy(y.Row(i), h.Row(s.Hi-1))
+	}
+	return y, nil
+}
+
 // VocabSize returns V.
 func (m *Model) VocabSize() int { return m.Config.VocabSize }
 

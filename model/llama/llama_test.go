@@ -143,6 +143,36 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// Rounded activations stay near float32's, and embeddings are last rows.
+func TestRounded(t *testing.T) {
+	m, _ := load(t, "qwen2_tied_bf16")
+	c := modeltest.ReadCase(t, filepath.Join("testdata", "qwen2_tied_bf16"))
+	ids := slices.Concat(c.IDs[0], c.IDs[1], c.IDs[0])
+	embed := func(p *nn.Pass) kernel.Matrix {
+		y, err := m.Embed(p, [][]int{ids, c.IDs[1]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return y
+	}
+	want := embed(&nn.Pass{})
+	got := embed(&nn.Pass{RoundActivations: true})
+	if err := modeltest.Close(got, want.Data, 0.03); err != nil {
+		t.Error(err)
+	}
+	if slices.Equal(got.Data, want.Data) {
+		t.Error("nothing was rounded")
+	}
+	p := &nn.Pass{}
+	h, err := m.Forward(p, []Input{{m.NewCache(), c.IDs[1]}})
+	if err == nil {
+		err = modeltest.Close(want.Slice(1, 2, 0, want.Cols), h.Row(h.Rows-1), tolerance)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	m, s := load(t, "qwen2_tied_bf16")
 	p := &nn.Pass{}

@@ -255,6 +255,22 @@ func (m *Model) Encode(p *nn.Pass, ids [][]int) (kernel.Matrix, error) {
 	return x, nil
 }
 
+// Embed returns the mean of the encoder's hidden states of each text [B, D].
+func (m *Model) Embed(p *nn.Pass, ids [][]int) (kernel.Matrix, error) {
+	x, err := m.Encode(p, ids)
+	if err != nil {
+		return kernel.Matrix{}, err
+	}
+	y, at := kernel.New(len(ids), x.Cols), 0
+	for i, s := range ids {
+		for range s {
+			kernel.Axpy(1/float32(len(s)), x.Row(at), y.Row(i))
+			at++
+		}
+	}
+	return y, nil
+}
+
 func (m *Model) form() nn.Attention {
 	c := m.Config
 	return nn.Attention{Heads: c.NumHeads, KVHeads: c.NumHeads, HeadDim: c.DKV, Scale: 1}

@@ -136,8 +136,19 @@ func TestEncodeBatch(t *testing.T) {
 	if !slices.Equal(both.Data, again.Data) {
 		t.Error("8 workers change the result")
 	}
+	mean, err := m.Embed(&nn.Pass{}, c.IDs)
+	if err != nil {
+		t.Fatal(err)
+	}
 	at := 0
 	for i, ids := range c.IDs {
+		var sum float64
+		for j := range ids {
+			sum += float64(both.Data[at+j*both.Cols])
+		}
+		if got := float64(mean.At(i, 0)); math.Abs(got-sum/float64(len(ids))) > 1e-5 {
+			t.Errorf("sequence %d: mean %v, want %v", i, got, sum/float64(len(ids)))
+		}
 		one, err := m.Encode(&nn.Pass{}, [][]int{ids})
 		if err == nil {
 			err = modeltest.Close(one, both.Data[at:at+one.Rows*one.Cols], tolerance)
