@@ -26,6 +26,7 @@ func run() error {
 		func() error { return genDots("..", avx512) },
 		func() error { return genDots("..", avx2) },
 		func() error { return genGemm("..", avx2, f32, 6) },
+		func() error { return genNEON("..") },
 		func() error { return genVectors("..", avx512) },
 		func() error { return genVectors("..", avx2) },
 		func() error { return genGemm("..", avx2, f64, 6) },
