@@ -9,14 +9,13 @@ import (
 // within one.
 type groups struct {
 	start []int32 // [E+1]: the pairs of expert e are start[e]…start[e+1]
-	token []int32 // [pairs]
 	at    []int32 // [N, TopK]: where a choice of a token stands among the pairs
 }
 
 // group sorts the selected pairs by expert.
 func (l *Linear) group(p *nn.Pass, r routing) groups {
-	e, n := len(l.experts), len(r.selected)
-	g := groups{start: p.Ints(e + 1), token: p.Ints(n), at: p.Ints(n)}
+	e := len(l.experts)
+	g := groups{start: p.Ints(e + 1), at: p.Ints(len(r.selected))}
 	clear(g.start)
 	for _, s := range r.selected {
 		g.start[s+1]++
@@ -28,7 +27,6 @@ func (l *Linear) group(p *nn.Pass, r routing) groups {
 	copy(next, g.start)
 	for i, s := range r.selected {
 		g.at[i] = next[s]
-		g.token[next[s]] = int32(i / l.topK)
 		next[s]++
 	}
 	return g
@@ -38,7 +36,7 @@ func (l *Linear) group(p *nn.Pass, r routing) groups {
 // scores [N, touched·g] are the routers' down-projections.
 func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 	g := l.group(p, r)
-	pairs := len(g.token)
+	pairs := len(g.at)
 	rank, gather := 0, l.whole
 	for i := range l.experts {
 		rank = max(rank, l.experts[i].rank)
@@ -47,22 +45,19 @@ func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routin
 	var xs kernel.Matrix // the tokens' rows by expert
 	if gather {
 		xs = p.Matrix(pairs, x.Cols)
-		l.gather(p, xs, x, g)
 	}
 	down := p.Matrix(pairs, rank)
+	if p.Serial(x.Rows, x.Cols) {
+		l.gather(xs, down, x, scores, g, r, 0, x.Rows)
+	} else {
+		p.ForRows(x.Rows, x.Cols, func(lo, hi int) { l.gather(xs, down, x, scores, g, r, lo, hi) })
+	}
 	problems := p.Problems(len(l.experts))[:0]
 	for i := range l.experts {
 		e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
-		if lo == hi || e.rank == 0 {
-			continue
-		}
-		known := min(l.g, e.rank)
-		for j := lo; j < hi; j++ {
-			copy(down.Row(j)[:known], scores.Row(int(g.token[j]))[e.score:])
-		}
-		if e.rest.Rows > 0 {
+		if lo < hi && e.rest.Rows > 0 {
 			problems = append(problems, kernel.Problem{
-				C: down.Slice(lo, hi, known, e.rank), X: xs.Slice(lo, hi, 0, xs.Cols), W: e.rest,
+				C: down.Slice(lo, hi, l.g, e.rank), X: xs.Slice(lo, hi, 0, xs.Cols), W: e.rest,
 			})
 		}
 	}
@@ -71,18 +66,18 @@ func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routin
 	l.addBias(y, r)
 }
 
-// gather copies the rows of x into the order of the pairs.
-func (l *Linear) gather(p *nn.Pass, xs, x kernel.Matrix, g groups) {
-	if p.Serial(xs.Rows, xs.Cols) {
-		gatherRows(xs, x, g, 0, xs.Rows)
-		return
-	}
-	p.ForRows(xs.Rows, xs.Cols, func(lo, hi int) { gatherRows(xs, x, g, lo, hi) })
-}
-
-func gatherRows(xs, x kernel.Matrix, g groups, lo, hi int) {
-	for j := lo; j < hi; j++ {
-		copy(xs.Row(j), x.Row(int(g.token[j])))
+// gather copies, for tokens [lo,hi), the rows of x (where xs has rows) and the
+// down-projections that the router has made already to where the pairs stand.
+func (l *Linear) gather(xs, down, x, scores kernel.Matrix, g groups, r routing, lo, hi int) {
+	for i := lo * l.topK; i < hi*l.topK; i++ {
+		n, j := i/l.topK, int(g.at[i])
+		if xs.Rows > 0 {
+			copy(xs.Row(j), x.Row(n))
+		}
+		if e := &l.experts[r.selected[i]]; e.rank > 0 {
+			known := min(l.g, e.rank)
+			copy(down.Row(j)[:known], scores.Row(n)[e.score:])
+		}
 	}
 }
 

@@ -196,10 +196,10 @@ func (l *Linear) route(p *nn.Pass, down kernel.Matrix) routing {
 	n, e := down.Rows, len(l.experts)
 	r := routing{selected: p.Ints(n * l.topK), weights: p.Floats(n * l.topK)}
 	scores := p.Floats(n * e)
-	for i := range n {
-		s := scores[i*e : (i+1)*e]
-		l.score(s, down.Row(i))
-		l.choose(r.selected[i*l.topK:(i+1)*l.topK], r.weights[i*l.topK:(i+1)*l.topK], s)
+	if width := down.Cols + 64*e; p.Serial(n, width) { // a score costs about 64 elements
+		l.routeRows(r, scores, down, 0, n)
+	} else {
+		p.ForRows(n, width, func(lo, hi int) { l.routeRows(r, scores, down, lo, hi) })
 	}
 	if p.OnRouting != nil {
 		p.OnRouting(nn.Routing{
@@ -208,6 +208,14 @@ func (l *Linear) route(p *nn.Pass, down kernel.Matrix) routing {
 		})
 	}
 	return r
+}
+
+func (l *Linear) routeRows(r routing, scores []float32, down kernel.Matrix, lo, hi int) {
+	e, k := len(l.experts), l.topK
+	for i := lo; i < hi; i++ {
+		l.score(scores[i*e:(i+1)*e], down.Row(i))
+		l.choose(r.selected[i*k:(i+1)*k], r.weights[i*k:(i+1)*k], scores[i*e:(i+1)*e])
+	}
 }
 
 // score writes scores [E] for one row of down-projections.

@@ -197,6 +197,7 @@ type batch struct {
 	inputs   []Input
 	segments []nn.Segment
 	cos, sin kernel.Matrix // [N, Dh/2]
+	total    int           // tokens of the sequence when its prompt is read; 0: after this pass
 }
 
 // NewCache returns an empty cache for one sequence, with the model's context
@@ -233,7 +234,7 @@ func (m *Model) run(p *nn.Pass, b *batch) (kernel.Matrix, error) {
 			return kernel.Matrix{}, err
 		}
 		m.Config.rope.Tables(b.cos.Slice(lo, hi, 0, b.cos.Cols), b.sin.Slice(lo, hi, 0, b.sin.Cols),
-			in.Cache.Len(), in.Cache.Len()+len(in.IDs))
+			in.Cache.Len(), max(b.total, in.Cache.Len()+len(in.IDs)))
 	}
 	p.Stage("embed_tokens", "", x)
 	for _, l := range m.Layers {
@@ -305,17 +306,34 @@ func (s *Session) Len() int { return s.cache.Len() }
 // Reserve makes room for n tokens in all.
 func (s *Session) Reserve(n int) error { return s.cache.Reserve(n) }
 
+// promptChunk is how many tokens of a prompt a pass takes: enough to be bound by
+// arithmetic, few enough that scratch memory stays small.
+const promptChunk = 512
+
 // Step adds tokens and returns the logits [V] after the last one, which are
-// valid until the next step.
+// valid until the next step. On an error the session is as before.
 func (s *Session) Step(ids []int) ([]float32, error) {
-	mark := s.pass.Mark()
+	mark, before := s.pass.Mark(), s.cache.Len()
 	defer s.pass.Release(mark)
-	s.in[0] = Input{s.cache, ids}
-	h, err := s.model.run(s.pass, &s.batch)
-	if err != nil {
+	if err := s.cache.Reserve(before + len(ids)); err != nil {
 		return nil, err
 	}
-	if err := s.model.Logits(s.pass, s.logits, h.Slice(h.Rows-1, h.Rows, 0, h.Cols)); err != nil {
+	s.batch.total = before + len(ids)
+	for ; len(ids) > promptChunk; ids = ids[promptChunk:] {
+		s.in[0] = Input{s.cache, ids[:promptChunk]}
+		if _, err := s.model.run(s.pass, &s.batch); err != nil {
+			s.cache.Truncate(before)
+			return nil, err
+		}
+		s.pass.Release(mark)
+	}
+	s.in[0] = Input{s.cache, ids}
+	h, err := s.model.run(s.pass, &s.batch)
+	if err == nil {
+		err = s.model.Logits(s.pass, s.logits, h.Slice(h.Rows-1, h.Rows, 0, h.Cols))
+	}
+	if err != nil {
+		s.cache.Truncate(before)
 		return nil, err
 	}
 	return s.logits.Data, nil

@@ -143,6 +143,44 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// A prompt of several passes gives what one pass gives, also where rotary
+// frequencies depend on its whole length.
+func TestLongPrompt(t *testing.T) {
+	for _, name := range []string{"dynamic", "mistral_window"} {
+		_, s := load(t, name)
+		long := *s
+		long.Text = bytes.Replace(s.Text, []byte(`"max_position_embeddings": 128`), []byte(`"max_position_embeddings": 1400`), 1)
+		long.Text = bytes.Replace(long.Text, []byte(`"factor": 4.0`), []byte(`"factor": 40.0`), 1)
+		m, err := Load(&long)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := make([]int, 2*promptChunk+100)
+		for i := range ids {
+			ids[i] = i * 7 % 67
+		}
+		h, err := m.Forward(&nn.Pass{}, []Input{{m.NewCache(), ids}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := kernel.New(1, m.VocabSize())
+		if err := m.Logits(&nn.Pass{}, want, h.Slice(h.Rows-1, h.Rows, 0, h.Cols)); err != nil {
+			t.Fatal(err)
+		}
+		session := m.NewSession(&nn.Pass{})
+		got, err := session.Step(ids)
+		if err == nil {
+			err = modeltest.Close(kernel.Of(1, len(got), got), want.Data, 1e-4)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := session.Step([]int{3, 99}); err == nil || session.Len() != len(ids) {
+			t.Errorf("%s: after an error (%v) the session holds %d tokens, want %d", name, err, session.Len(), len(ids))
+		}
+	}
+}
+
 // Rounded activations stay near float32's, and embeddings are last rows.
 func TestRounded(t *testing.T) {
 	m, _ := load(t, "qwen2_tied_bf16")
