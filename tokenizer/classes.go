@@ -109,8 +109,27 @@ func fromVocabulary(files fs.FS, name string) (*Tokenizer, *tokenizerClass, erro
 	return t, class, nil
 }
 
-// roberta puts the class's two tokens around texts.
-func (t *Tokenizer) roberta(class *tokenizerClass) error {
+// surround sets what the class puts around texts: its two tokens, or those that
+// the configuration asks for (a tokenizer.json says so itself).
+func (t *Tokenizer) surround(class *tokenizerClass, c *config) error {
+	if !class.roberta {
+		bos, ok := t.BOS()
+		front := c.AddBOS && ok
+		eos, ok := t.EOS()
+		for i, parts := range []*[]templatePart{&t.template.single, &t.template.pair} {
+			*parts = nil
+			for text := range i + 1 {
+				if front {
+					*parts = append(*parts, templatePart{-1, []int{bos}})
+				}
+				*parts = append(*parts, templatePart{text: text})
+				if c.AddEOS && ok {
+					*parts = append(*parts, templatePart{-1, []int{eos}})
+				}
+			}
+		}
+		return nil
+	}
 	first, ok1 := t.special[class.first]
 	second, ok2 := t.special[class.second]
 	if !ok1 || !ok2 {

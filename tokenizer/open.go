@@ -60,10 +60,8 @@ func Load(files fs.FS) (*Tokenizer, error) {
 			t.special[key] = id
 		}
 	}
-	if class != nil && class.roberta {
-		if err := t.roberta(class); err != nil {
-			return nil, err
-		}
+	if class != nil {
+		return t, t.surround(class, &c)
 	}
 	return t, nil
 }
@@ -76,6 +74,8 @@ type config struct {
 	Cleanup      bool                  `json:"clean_up_tokenization_spaces"`
 	Extra        json.RawMessage       `json:"extra_special_tokens"`
 	Additional   json.RawMessage       `json:"additional_special_tokens"`
+	AddBOS       bool                  `json:"add_bos_token"`
+	AddEOS       bool                  `json:"add_eos_token"`
 	specialNames                       // bos_token and its like
 }
 

@@ -56,13 +56,6 @@ var runePages = sync.OnceValue(func() *[runeLimit / runePage]*[runePage]uint32 {
 	return &table
 })
 
-// asciiFlags is the first half page, without the indirection.
-var asciiFlags = sync.OnceValue(func() *[128]uint32 {
-	var flags [128]uint32
-	copy(flags[:], runePages()[0][:])
-	return &flags
-})
-
 // runeFlags returns the flags of c, which must be a valid code point.
 func runeFlags(c rune) uint32 {
 	return runePages()[c/runePage][c%runePage]

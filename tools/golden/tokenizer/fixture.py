@@ -169,7 +169,16 @@ def main(out):
     legacy = {"tokenizer.json": t.to_str(), "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}),
               "special_tokens_map.json": json.dumps({"eos_token": "<|endoftext|>", "pad_token": {
                   "content": "[PAD]", "lstrip": False, "rstrip": True, "normalized": False, "single_word": False}})}
-    write(out, "directories", {"cases": {"clip": clip_directory(clip, short), "configured": from_directory(configured, short),
+    plain = {"vocab.json": json.dumps(model[0]), "merges.txt": "#version: 0.2\n" + "".join(" ".join(m) + "\n" for m in model[1])}
+    gpt2 = {**plain, "tokenizer_config.json": json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True,
+                                                          "bos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})}
+    qwen2 = {**plain, "tokenizer_config.json": json.dumps({
+        "tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "additional_special_tokens": ["<|im_start|>", "<|im_end|>"], "added_tokens_decoder": {
+            str(len(model[0]) + i): {"content": x, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+                                     "special": True} for i, x in enumerate(["<|im_start|>", "<|im_end|>"])}})}
+    write(out, "directories", {"cases": {"gpt2": from_directory(gpt2, short), "qwen2": from_directory(qwen2, short),
+                                         "clip": clip_directory(clip, short), "configured": from_directory(configured, short),
                                          "legacy": from_directory(legacy, short)}})
 
 
