@@ -144,6 +144,11 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 			if v = k.check(full); v.cert.Met || full {
 				return k, v, true
 			}
+			// What remains is as energetic, on average, as a good part of the
+			// last direction kept: a flat spectrum, which no basis resolves soon.
+			if whole && k.outside() > float64(op.p-k.d)*v.theta[min(opt.Rank, k.d)-1]/4 {
+				return nil, v, false
+			}
 		}
 	}
 }
@@ -190,7 +195,7 @@ func gramAngle(lambda []float64, g int) float64 {
 	if !(sine < 1) {
 		return math.Pi / 2
 	}
-	return math.Asin(sine) + EpsF32
+	return math.Asin(sine) + 4*EpsF32
 }
 
 // roots returns the square roots of the leading values, r of them, zeros
