@@ -2,7 +2,6 @@ package checkpoint_test
 
 import (
 	"encoding/json"
-
 	"os"
 	"path/filepath"
 	"slices"

@@ -365,7 +365,7 @@ func (p *Plan) unit(in *Inputs, name string) (Unit, error) {
 	}
 	u.Action, u.Name = ActionFuse, module
 	u.Out, u.In = t.Shape[0], t.Shape[1]
-	if u.Transposed = checkpoint.Transposed(p.ModelType, name); u.Transposed {
+	if u.Transposed = in.Base.Transposed(name); u.Transposed {
 		u.Out, u.In = u.In, u.Out
 	}
 	if b, ok := in.Base.Lookup(module + ".bias"); ok {

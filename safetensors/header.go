@@ -26,7 +26,7 @@ import (
 // Limits on what is read, checked before anything is allocated.
 const (
 	MaxHeader  = 100_000_000 // bytes, as in the reference implementation
-	MaxTensors = 1 << 20
+	MaxTensors = 1 << 18
 	MaxDims    = 16
 	MaxName    = 1 << 12 // bytes
 )
