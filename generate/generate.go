@@ -117,10 +117,8 @@ func room(s Session, prompt, asked int) (int, Reason, error) {
 			most, reason = left, EndContext
 		}
 	}
-	if most > 1<<16 {
-		return most, reason, nil // memory grows as they come
-	}
-	return most, reason, s.Reserve(s.Len() + prompt + most - 1)
+	const ahead = 1 << 10 // beyond, memory grows as tokens come
+	return most, reason, s.Reserve(s.Len() + prompt + min(most, ahead) - 1)
 }
 
 // run is a generation under way.

@@ -98,6 +98,9 @@ func RoPEFromConfig(config []byte, dim, positions int) (*RoPE, error) {
 	if r.Original == nil {
 		r.Original = &positions
 	}
+	if *r.Original < 1 {
+		return nil, fmt.Errorf("config.json: original_max_position_embeddings is %d, want at least 1", *r.Original)
+	}
 	e := &RoPE{base: theta, dim: dim, attention: 1, trained: positions, context: positions}
 	e.inv = inverse(theta, dim)
 	if kind == "" || kind == "default" {

@@ -31,6 +31,7 @@ func main() {
 	tokens := flag.Int("tokens", 512, "tokens of a text or prompt")
 	steps := flag.Int("steps", 16, "tokens to decode")
 	workers := flag.Int("workers", 0, "goroutines, 0: one a core")
+	round := flag.Bool("round", false, "let products with bf16 weights round their inputs too")
 	profile := flag.String("cpuprofile", "", "write a profile to this file")
 	flag.Parse()
 	if *profile != "" {
@@ -48,7 +49,7 @@ func main() {
 		fail(err)
 	}
 	defer m.Close()
-	run, err := prepare(m, *task, *batch, *tokens, *steps, *workers)
+	run, err := prepare(m, &nn.Pass{Workers: *workers, RoundActivations: *round}, *task, *batch, *tokens, *steps)
 	if err != nil {
 		fail(err)
 	}
@@ -72,8 +73,7 @@ func fail(err error) {
 }
 
 // prepare returns a function that runs the task once.
-func prepare(m *engine.Model, task string, batch, tokens, steps, workers int) (func() error, error) {
-	p := &nn.Pass{Workers: workers}
+func prepare(m *engine.Model, p *nn.Pass, task string, batch, tokens, steps int) (func() error, error) {
 	ids := make([]int, tokens)
 	for i := range ids {
 		ids[i] = (i*7919 + 13) % 30000
