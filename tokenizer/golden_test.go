@@ -18,7 +18,8 @@ type goldenCase struct {
 	Lines [][]byte
 	Rows  []struct {
 		Plain, Full []int
-		Text, Skip  *string // nil: the reference panics
+		Text        *string // decoded; nil: the reference panics
+		Bare        *string `json:"skip"` // without special tokens
 	}
 	Pairs []struct {
 		A, B string
@@ -107,7 +108,7 @@ func checkLine(t *testing.T, tok *Tokenizer, line string, c *goldenCase, i int) 
 	for _, d := range []struct {
 		skip bool
 		want *string
-	}{{false, want.Text}, {true, want.Skip}} {
+	}{{false, want.Text}, {true, want.Bare}} {
 		got := tok.Decode(want.Full, d.skip)
 		if d.want != nil && got != *d.want {
 			t.Errorf("line %d %+q decoded (skip %v): got %+q, want %+q", i, line, d.skip, got, *d.want)
