@@ -72,7 +72,7 @@ func (k *krylov) check(final bool) verdict {
 	kappa := v.theta[at]
 	// By Ky Fan the excess is at least what it is to first order.
 	if !final && (k.missing(captured+sum(v.rho)/kappa, captured) > k.opt.Tolerance ||
-		k.gapped(v.theta, v.theta) && k.angle(v, v.theta) > k.opt.RouterTolerance) {
+		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, 0.75*kappa) > k.opt.RouterTolerance) {
 		return k.judge(v, captured)
 	}
 	probed := eigenvalues(workers, k.gram(4/kappa))
@@ -131,7 +131,7 @@ func (k *krylov) judge(v verdict, captured float64) verdict {
 	}
 	v.cert.Met = k.missing(v.cert.Bound, captured) <= k.opt.Tolerance
 	if g > 0 {
-		v.cert.RouterAngle = k.angle(v, v.upper)
+		v.cert.RouterAngle = k.angle(v, v.upper, min(outside, k.mu))
 		if k.gapped(v.upper, v.theta) && v.cert.RouterAngle > k.opt.RouterTolerance {
 			v.cert.Met = false
 		}
@@ -171,11 +171,13 @@ func (k *krylov) missing(bound, captured float64) float64 {
 	return 1 - captured/bound
 }
 
-// angle bounds the angle of the leading RouterRank right (and left) singular
-// vectors by Wedin's theorem: the residuals ‖W·vᵢ − σᵢuᵢ‖ of one side (the
-// other's vanish), over the distance from σ_g to the true σ_{g+1}, whose square
-// is at most upper[g].
-func (k *krylov) angle(v verdict, upper []float64) float64 {
+// angle bounds the angle of the leading RouterRank right singular vectors, from
+// the residuals ‖E·vᵢ‖ = ‖W·vᵢ − σᵢuᵢ‖ (those of the other side vanish), the
+// square of σ_{g+1} being at most upper[g] and that of ‖E‖₂ at most mu. Wedin's
+// theorem divides them by σ_g − σ_{g+1}, for both sides. For the vectors of t's
+// side, WᵀW = tᵀt + EᵀE: they are exact for the first term, and Davis and Kahan
+// divide ‖EᵀE·vᵢ‖ by σ_g² − σ_{g+1}².
+func (k *krylov) angle(v verdict, upper []float64, mu float64) float64 {
 	g := k.opt.RouterRank
 	if g >= len(upper) || g > len(v.rho) {
 		return math.Pi / 2
@@ -184,12 +186,20 @@ func (k *krylov) angle(v verdict, upper []float64) float64 {
 	for i, rho := range v.rho[:g] {
 		residual += rho / v.theta[i]
 	}
-	gap := math.Sqrt(v.theta[g-1]) - math.Sqrt(upper[g])
-	residual = math.Sqrt(residual) + EpsF32*math.Sqrt(v.theta[0])
-	if !(residual < gap) {
+	gap := v.theta[g-1] - upper[g]
+	if !(gap > 0) {
 		return math.Pi / 2
 	}
-	return math.Asin(residual / gap)
+	// gap/(a+b) is √a − √b without cancellation.
+	factor := math.Sqrt(v.theta[g-1]) + math.Sqrt(upper[g])
+	if !k.op.flip {
+		factor = min(factor, math.Sqrt(mu))
+	}
+	sine := math.Sqrt(residual)*factor/gap + EpsF32*v.theta[0]/gap
+	if !(sine < 1) {
+		return math.Pi / 2
+	}
+	return math.Asin(sine)
 }
 
 // probe bounds ‖E‖²₂ by Lanczos from random vectors, until the bound is at most
