@@ -46,6 +46,7 @@ func Edit(ctx context.Context, fsys vfs.FS, dir string, opt EditOptions, out str
 	e.inner = inner
 	j := job{
 		fs: fsys, plan: e.plan, out: out, key: fmt.Sprintf("edit %s %+v", key, opt), hi: len(e.plan.Units), workers: n, carry: dir,
+		form: fusedForm{}, reserved: e.plan.reserve(),
 		produce: func(i int) ([]output, report, error) { return e.run(&e.plan.Units[i]) },
 	}
 	return j.run(ctx, progress)

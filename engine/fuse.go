@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,13 +73,16 @@ func Fuse(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worke
 	n, inner := p.concurrency(workers)
 	w := worker{p, in, inner}
 	j := job{
-		fs: in.FS, plan: p, out: out, key: fmt.Sprintf("%s %d/%d", key, part.I, part.N), part: part, lo: lo, hi: hi, workers: n,
-		carry: in.Base.Dir,
+		fs: in.FS, plan: p, out: out, key: fmt.Sprintf("%s %d/%d", key, part.I, part.N), lo: lo, hi: hi, workers: n,
+		carry: in.Base.Dir, form: fusedForm{}, reserved: p.reserve(),
 		produce: func(i int) ([]output, report, error) {
 			w.prefetch(i + n)
 			return w.run(&p.Units[i])
 		},
 		release: w.release,
+	}
+	if part.N > 0 {
+		j.form = partForm{part}
 	}
 	return j.run(ctx, progress)
 }
@@ -112,12 +114,27 @@ type job struct {
 	plan    *Plan
 	out     string
 	key     string
-	part    Part
+	form    form
 	lo, hi  int
 	workers int
 	carry   string // folder of the files to take over
 	produce func(i int) ([]output, report, error)
 	release func(i int)
+	// reserved is how many bytes each shard of a stream keeps free for its
+	// header.
+	reserved [2]int
+}
+
+// form is what a job makes of the tensors: a fused model, a part of one, a
+// plain checkpoint, an adapter.
+type form interface {
+	// shards names the shards of both streams, from their counts.
+	shards(counts [2]int) [2][]string
+	// result sums up what the units found out.
+	result(j *job, records []record) (*Result, error)
+	// files makes the files beside the shards, from the shards as a manifest
+	// lists them and the shard of each tensor.
+	files(j *job, records []record, shards map[string]manifestShard, index map[string]string) ([]namedFile, error)
 }
 
 // workFolder is where an output is made: beside it, so that a rename commits.
@@ -159,12 +176,12 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 		if len(records) < j.hi-j.lo {
 			return nil, fmt.Errorf("%s: exists already: remove it, or choose another output", j.out)
 		}
-		if _, _, res, err = j.describe(records); err != nil {
+		if res, err = j.form.result(j, records); err != nil {
 			return nil, err
 		}
 		return res, j.fs.SyncDir(filepath.Dir(j.out))
 	}
-	s, err := openStore(j.fs, work, j.key, j.lo, j.hi-j.lo, j.reserve(), j.plan.Options.MaxShardSize, j.shardNames())
+	s, err := openStore(j.fs, work, j.key, j.lo, j.hi-j.lo, j.reserved, j.plan.Options.MaxShardSize, j.form.shards)
 	if err != nil {
 		return nil, err
 	}
@@ -229,15 +246,15 @@ func (j *job) read(lo, hi int) (n int64) {
 	return n
 }
 
-// reserve is how many bytes each shard of a stream keeps free for its header.
-func (j *job) reserve() (n [2]int) {
+// reserve bounds the headers of a fused model's shards.
+func (p *Plan) reserve() (n [2]int) {
 	var infos [2][]safetensors.Info
 	add := func(stream int, name string, shape ...int) {
 		infos[stream] = append(infos[stream], safetensors.Info{Name: name, DType: dtype.BF16, Shape: shape})
 	}
 	const wide = 1 << 40 // more digits than any dimension has
-	for i := range j.plan.Units {
-		u := &j.plan.Units[i]
+	for i := range p.Units {
+		u := &p.Units[i]
 		for _, name := range u.Tensors {
 			add(streamBase, name, wide, wide, wide, wide, wide)
 		}
@@ -261,25 +278,19 @@ func (j *job) reserve() (n [2]int) {
 	return n
 }
 
-// shardNames names the shards: a model's, or a part's.
-func (j *job) shardNames() shardNames {
-	return func(counts [2]int) (names [2][]string) {
-		total, k := counts[0]+counts[1], 0
-		for i := range names {
-			for s := range counts[i] {
-				k++
-				switch {
-				case j.part.N > 0:
-					names[i] = append(names[i], fmt.Sprintf("part-%s-%05d.safetensors", streamNames[i], s+1))
-				case total == 1:
-					names[i] = append(names[i], "model.safetensors")
-				default:
-					names[i] = append(names[i], fmt.Sprintf("model-%05d-of-%05d.safetensors", k, total))
-				}
+// modelShards names the shards of a model.
+func modelShards(counts [2]int) (names [2][]string) {
+	total, k := counts[0]+counts[1], 0
+	for i := range names {
+		for range counts[i] {
+			if k++; total == 1 {
+				names[i] = append(names[i], "model.safetensors")
+			} else {
+				names[i] = append(names[i], fmt.Sprintf("model-%05d-of-%05d.safetensors", k, total))
 			}
 		}
-		return names
 	}
+	return names
 }
 
 // commit finishes the shards, writes the files beside them and renames the
@@ -290,7 +301,7 @@ func (j *job) commit(s *store) (*Result, error) {
 	}
 	start := time.Now()
 	dir := s.dir
-	m, cfg, res, err := j.describe(s.records)
+	res, err := j.form.result(j, s.records)
 	if err != nil {
 		return nil, err
 	}
@@ -298,28 +309,16 @@ func (j *job) commit(s *store) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Shards = shards
-	var files []namedFile
-	if j.part.N > 0 {
-		text, err := json.Marshal(partFile{Format: formatVersion, Generator: m.Generator, Part: j.part.I, Parts: j.part.N, Plan: j.plan, Shards: shards, Records: s.records})
-		if err != nil {
-			return nil, err
-		}
-		if files, err = j.carried(nil); err != nil {
-			return nil, err
-		}
-		files = append(files, namedFile{partName, append(text, '\n')})
-	} else {
-		if files, err = j.files(m, cfg, index); err != nil {
-			return nil, err
-		}
+	files, err := j.form.files(j, s.records, shards, index)
+	if err != nil {
+		return nil, err
 	}
 	for _, f := range files {
 		if err := write(j.fs, dir, f); err != nil {
 			return nil, err
 		}
 	}
-	for _, info := range m.Shards {
+	for _, info := range shards {
 		res.Bytes += info.Bytes
 	}
 	if err := vfs.Commit(j.fs, dir, j.out); err != nil {

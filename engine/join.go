@@ -29,6 +29,34 @@ type partFile struct {
 	Records   []record                 `json:"records"`
 }
 
+// partForm is a part of a fusion.
+type partForm struct{ Part }
+
+func (f partForm) shards(counts [2]int) (names [2][]string) {
+	for i := range names {
+		for s := range counts[i] {
+			names[i] = append(names[i], fmt.Sprintf("part-%s-%05d.safetensors", streamNames[i], s+1))
+		}
+	}
+	return names
+}
+
+func (f partForm) result(j *job, records []record) (*Result, error) {
+	_, _, res := j.describe(records)
+	return res, nil
+}
+
+func (f partForm) files(j *job, records []record, shards map[string]manifestShard, _ map[string]string) ([]namedFile, error) {
+	text, err := json.Marshal(partFile{
+		Format: formatVersion, Generator: "smelt " + Version, Part: f.I, Parts: f.N, Plan: j.plan, Shards: shards, Records: records,
+	})
+	if err != nil {
+		return nil, err
+	}
+	files, err := j.carried(nil)
+	return append(files, namedFile{partName, append(text, '\n')}), err
+}
+
 // openPart is a part with its shards mapped.
 type openPart struct {
 	dir string
@@ -105,6 +133,7 @@ func Join(ctx context.Context, fsys vfs.FS, dirs []string, out string, workers i
 	}
 	j := job{
 		fs: fsys, plan: plan, out: out, key: "join " + key, hi: len(plan.Units), workers: max(workers, 1), carry: parts[0].dir,
+		form: fusedForm{}, reserved: plan.reserve(),
 		produce: func(i int) ([]output, report, error) { return unit[i].part.produce(unit[i].record) },
 	}
 	return j.run(ctx, progress)

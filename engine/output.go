@@ -23,9 +23,48 @@ const (
 	indexName = "model.safetensors.index.json"
 )
 
-// describe puts together what the units found out: the manifest, the block of
-// the config, and the result.
-func (j *job) describe(records []record) (*Manifest, *smile.Config, *Result, error) {
+// fusedForm is a fused model in the native format.
+type fusedForm struct{}
+
+func (fusedForm) shards(counts [2]int) [2][]string { return modelShards(counts) }
+
+func (fusedForm) result(j *job, records []record) (*Result, error) {
+	_, cfg, res := j.describe(records)
+	return res, cfg.Validate()
+}
+
+// files makes config, card, code and manifest, the manifest last.
+func (fusedForm) files(j *job, records []record, shards map[string]manifestShard, index map[string]string) ([]namedFile, error) {
+	m, cfg, _ := j.describe(records)
+	m.Shards = shards
+	config, err := fusedConfig(j.plan, cfg)
+	if err != nil {
+		return nil, err
+	}
+	files := []namedFile{{"config.json", config}, {"README.md", modelCard(j.plan, m, cfg)}}
+	for _, f := range interop.TransformersCode() {
+		files = append(files, namedFile{f.Name, f.Data})
+	}
+	if len(shards) > 1 {
+		files = append(files, namedFile{indexName, shardIndex(shards, index)})
+	}
+	if files, err = j.carried(files); err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		sum := sha256.Sum256(f.data)
+		m.Files[f.name] = manifestFile{int64(len(f.data)), hex.EncodeToString(sum[:])}
+	}
+	text, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	return append(files, namedFile{manifestName, append(text, '\n')}), nil
+}
+
+// describe puts together what the units found out: the manifest without its
+// shards, the block of the config, and the result.
+func (j *job) describe(records []record) (*Manifest, *smile.Config, *Result) {
 	p := j.plan
 	cfg := &smile.Config{Base: p.Base, BaseModelType: p.ModelType, Experts: p.Experts, TopK: p.Options.TopK, RouterRank: p.Options.RouterRank}
 	m := &Manifest{
@@ -93,17 +132,7 @@ func (j *job) describe(records []record) (*Manifest, *smile.Config, *Result, err
 		res.Warnings = append(res.Warnings, fmt.Sprintf("%d deltas have spectra so flat that the truncation is not certified to 0.1 %%: see captured and bound in smelt.json", uncertain))
 	}
 	res.Parameters, res.Modules = m.Parameters, len(cfg.Modules)
-	if err := checkConfig(cfg, j.part); err != nil {
-		return nil, nil, nil, err
-	}
-	return m, cfg, res, nil
-}
-
-func checkConfig(cfg *smile.Config, part Part) error {
-	if part.N > 0 {
-		return nil
-	}
-	return cfg.Validate()
+	return m, cfg, res
 }
 
 func ratio(a, b float64) float64 {
@@ -111,34 +140,6 @@ func ratio(a, b float64) float64 {
 		return 0
 	}
 	return a / b
-}
-
-// files makes the files of a fused model beside its shards, the manifest last,
-// and enters them into the manifest.
-func (j *job) files(m *Manifest, cfg *smile.Config, index map[string]string) ([]namedFile, error) {
-	config, err := fusedConfig(j.plan, cfg)
-	if err != nil {
-		return nil, err
-	}
-	files := []namedFile{{"config.json", config}, {"README.md", modelCard(j.plan, m, cfg)}}
-	for _, f := range interop.TransformersCode() {
-		files = append(files, namedFile{f.Name, f.Data})
-	}
-	if len(m.Shards) > 1 {
-		files = append(files, namedFile{indexName, shardIndex(m.Shards, index)})
-	}
-	if files, err = j.carried(files); err != nil {
-		return nil, err
-	}
-	for _, f := range files {
-		sum := sha256.Sum256(f.data)
-		m.Files[f.name] = manifestFile{int64(len(f.data)), hex.EncodeToString(sum[:])}
-	}
-	text, err := json.MarshalIndent(m, "", " ")
-	if err != nil {
-		return nil, err
-	}
-	return append(files, namedFile{manifestName, append(text, '\n')}), nil
 }
 
 // carried appends the files that the output takes over from the base.

@@ -77,10 +77,10 @@ func journalHead(key string) ([]byte, error) {
 // place at the end.
 type store struct {
 	fs       vfs.FS
-	dir      string // of the shards
-	first    int    // the first unit
-	units    int    // how many there are
-	names    shardNames
+	dir      string                          // of the shards
+	first    int                             // the first unit
+	units    int                             // how many there are
+	names    func(counts [2]int) [2][]string // of the finished shards
 	journal  vfs.File
 	at       int64 // end of the journal
 	streams  [2]stream
@@ -123,15 +123,11 @@ func (s *stream) place(name string, d dtype.DType, shape []int, size int64, sum 
 	return n - 1
 }
 
-// shardNames gives the shards of both streams their final names, from their
-// counts.
-type shardNames func(counts [2]int) [2][]string
-
 // openStore opens the existing work folder dir and goes on where its journal
 // ends if it was written under the same key; otherwise it starts anew. units
 // is the number of units to come in all; reserve and maxShard are those of
 // the streams.
-func openStore(fsys vfs.FS, dir, key string, first, units int, reserve [2]int, maxShard int64, names shardNames) (*store, error) {
+func openStore(fsys vfs.FS, dir, key string, first, units int, reserve [2]int, maxShard int64, names func(counts [2]int) [2][]string) (*store, error) {
 	s := &store{fs: fsys, dir: filepath.Join(dir, "out"), first: first, units: units, names: names, synced: time.Now()}
 	for i := range s.streams {
 		s.streams[i] = stream{name: streamNames[i], reserve: reserve[i], max: maxShard}
