@@ -11,42 +11,62 @@ TEXT ·dotsF32AVX2x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group1:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row1:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	SUBQ   $+4, DI
+	JLT    tail3
 
-step2:
-	VMOVUPS      (R10), Y1
-	VMOVUPS      (R9), Y2
-	VFMADD231PS  Y2, Y1, Y0
-	PREFETCHT1   (R11)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+32, R9
-	DECQ         R8
-	JNZ          step2
-	MOVQ         SI, R8
+quad2:
+	VMOVUPS     (R9), Y4
+	VFMADD231PS (R8), Y4, Y0
+	PREFETCHT0  4096(R9)
+	VMOVUPS     32(R9), Y5
+	VFMADD231PS 32(R8), Y5, Y1
+	VMOVUPS     64(R9), Y6
+	VFMADD231PS 64(R8), Y6, Y2
+	PREFETCHT0  4160(R9)
+	VMOVUPS     96(R9), Y7
+	VFMADD231PS 96(R8), Y7, Y3
+	ADDQ        $+128, R9
+	ADDQ        $+128, R8
+	SUBQ        $+4, DI
+	JGE         quad2
+
+tail3:
+	ADDQ $+4, DI
+	JZ   done5
+
+single4:
+	VMOVUPS     (R9), Y4
+	VFMADD231PS (R8), Y4, Y0
+	ADDQ        $+32, R9
+	ADDQ        $+32, R8
+	DECQ        DI
+	JNZ         single4
+
+done5:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0x4e, X0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0xb1, X0, X1
 	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R8)
-	ADDQ         DI, R8
+	VMOVSS       X0, (SI)
 	ADDQ         $+4, SI
-	LEAQ         (CX)(BX*1), CX
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group1
+	JNZ          row1
 	VZEROUPPER
 	RET
 
@@ -61,7 +81,7 @@ TEXT ·dotsF32AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group3:
+group6:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -71,7 +91,7 @@ group3:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step4:
+step7:
 	VMOVUPS      (R11), Y2
 	VMOVUPS      (R10), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -82,7 +102,7 @@ step4:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step4
+	JNZ          step7
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -103,7 +123,7 @@ step4:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group3
+	JNZ          group6
 	VZEROUPPER
 	RET
 
@@ -118,7 +138,7 @@ TEXT ·dotsF32AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group5:
+group8:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -129,7 +149,7 @@ group5:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step6:
+step9:
 	VMOVUPS      (R11), Y3
 	VMOVUPS      (R10), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -142,7 +162,7 @@ step6:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step6
+	JNZ          step9
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
@@ -171,7 +191,7 @@ step6:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group5
+	JNZ          group8
 	VZEROUPPER
 	RET
 
@@ -186,7 +206,7 @@ TEXT ·dotsF32AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group7:
+group10:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -199,7 +219,7 @@ group7:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step8:
+step11:
 	VMOVUPS      (R11), Y4
 	VMOVUPS      (R10), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -214,7 +234,7 @@ step8:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step8
+	JNZ          step11
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -251,7 +271,7 @@ step8:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group7
+	JNZ          group10
 	VZEROUPPER
 	RET
 
@@ -266,7 +286,7 @@ TEXT ·dotsF32AVX2x1x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group9:
+group12:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -274,7 +294,7 @@ group9:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step10:
+step13:
 	VMOVUPS      (R10), Y2
 	VMOVUPS      (R10)(BX*1), Y3
 	VMOVUPS      (R9), Y4
@@ -286,7 +306,7 @@ step10:
 	ADDQ         $+32, R11
 	ADDQ         $+32, R9
 	DECQ         R8
-	JNZ          step10
+	JNZ          step13
 	MOVQ         SI, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -306,7 +326,7 @@ step10:
 	ADDQ         $+8, SI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group9
+	JNZ          group12
 	VZEROUPPER
 	RET
 
@@ -321,7 +341,7 @@ TEXT ·dotsF32AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group11:
+group14:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -331,7 +351,7 @@ group11:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step12:
+step15:
 	VMOVUPS      (R11), Y4
 	VMOVUPS      (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -346,7 +366,7 @@ step12:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step12
+	JNZ          step15
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -381,7 +401,7 @@ step12:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group11
+	JNZ          group14
 	VZEROUPPER
 	RET
 
@@ -396,7 +416,7 @@ TEXT ·dotsF32AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group13:
+group16:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -408,7 +428,7 @@ group13:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step14:
+step17:
 	VMOVUPS      (R11), Y6
 	VMOVUPS      (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -426,7 +446,7 @@ step14:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step14
+	JNZ          step17
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -476,7 +496,7 @@ step14:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group13
+	JNZ          group16
 	VZEROUPPER
 	RET
 
@@ -491,7 +511,7 @@ TEXT ·dotsF32AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group15:
+group18:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -506,7 +526,7 @@ group15:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step16:
+step19:
 	VMOVUPS      (R11), Y8
 	VMOVUPS      (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -527,7 +547,7 @@ step16:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step16
+	JNZ          step19
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -592,7 +612,7 @@ step16:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group15
+	JNZ          group18
 	VZEROUPPER
 	RET
 
@@ -603,47 +623,82 @@ TEXT ·dotsBF16AVX2x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group17:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row20:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	SUBQ   $+4, DI
+	JLT    tail22
 
-step18:
-	VPMOVZXWD    (R10), Y1
-	VPSLLD       $0x10, Y1, Y1
-	VMOVUPS      (R9), Y2
-	VFMADD231PS  Y2, Y1, Y0
-	VPMOVZXWD    16(R10), Y1
-	VPSLLD       $0x10, Y1, Y1
-	VMOVUPS      32(R9), Y2
-	VFMADD231PS  Y2, Y1, Y0
-	PREFETCHT1   (R11)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+64, R9
-	DECQ         R8
-	JNZ          step18
-	MOVQ         SI, R8
+quad21:
+	VPMOVZXWD   (R9), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS (R8), Y4, Y0
+	VPMOVZXWD   16(R9), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS 32(R8), Y5, Y0
+	PREFETCHT0  4096(R9)
+	VPMOVZXWD   32(R9), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS 64(R8), Y6, Y1
+	VPMOVZXWD   48(R9), Y7
+	VPSLLD      $0x10, Y7, Y7
+	VFMADD231PS 96(R8), Y7, Y1
+	VPMOVZXWD   64(R9), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VFMADD231PS 128(R8), Y8, Y2
+	VPMOVZXWD   80(R9), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS 160(R8), Y9, Y2
+	PREFETCHT0  4160(R9)
+	VPMOVZXWD   96(R9), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS 192(R8), Y10, Y3
+	VPMOVZXWD   112(R9), Y11
+	VPSLLD      $0x10, Y11, Y11
+	VFMADD231PS 224(R8), Y11, Y3
+	ADDQ        $+128, R9
+	ADDQ        $+256, R8
+	SUBQ        $+4, DI
+	JGE         quad21
+
+tail22:
+	ADDQ $+4, DI
+	JZ   done24
+
+single23:
+	VPMOVZXWD   (R9), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VFMADD231PS (R8), Y4, Y0
+	VPMOVZXWD   16(R9), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS 32(R8), Y5, Y0
+	ADDQ        $+32, R9
+	ADDQ        $+64, R8
+	DECQ        DI
+	JNZ         single23
+
+done24:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0x4e, X0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0xb1, X0, X1
 	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R8)
-	ADDQ         DI, R8
+	VMOVSS       X0, (SI)
 	ADDQ         $+4, SI
-	LEAQ         (CX)(BX*1), CX
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group17
+	JNZ          row20
 	VZEROUPPER
 	RET
 
@@ -658,7 +713,7 @@ TEXT ·dotsBF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group19:
+group25:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -668,7 +723,7 @@ group19:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step20:
+step26:
 	VPMOVZXWD    (R11), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VMOVUPS      (R10), Y3
@@ -686,7 +741,7 @@ step20:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step20
+	JNZ          step26
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -707,7 +762,7 @@ step20:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group19
+	JNZ          group25
 	VZEROUPPER
 	RET
 
@@ -722,7 +777,7 @@ TEXT ·dotsBF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group21:
+group27:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -733,7 +788,7 @@ group21:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step22:
+step28:
 	VPMOVZXWD    (R11), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VMOVUPS      (R10), Y4
@@ -755,7 +810,7 @@ step22:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step22
+	JNZ          step28
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
@@ -784,7 +839,7 @@ step22:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group21
+	JNZ          group27
 	VZEROUPPER
 	RET
 
@@ -799,7 +854,7 @@ TEXT ·dotsBF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group23:
+group29:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -812,7 +867,7 @@ group23:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step24:
+step30:
 	VPMOVZXWD    (R11), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VMOVUPS      (R10), Y5
@@ -838,7 +893,7 @@ step24:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step24
+	JNZ          step30
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -875,7 +930,7 @@ step24:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group23
+	JNZ          group29
 	VZEROUPPER
 	RET
 
@@ -890,7 +945,7 @@ TEXT ·dotsBF16AVX2x1x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group25:
+group31:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -898,7 +953,7 @@ group25:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step26:
+step32:
 	VPMOVZXWD    (R10), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VPMOVZXWD    (R10)(BX*1), Y3
@@ -919,7 +974,7 @@ step26:
 	ADDQ         $+32, R11
 	ADDQ         $+64, R9
 	DECQ         R8
-	JNZ          step26
+	JNZ          step32
 	MOVQ         SI, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -939,7 +994,7 @@ step26:
 	ADDQ         $+8, SI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group25
+	JNZ          group31
 	VZEROUPPER
 	RET
 
@@ -954,7 +1009,7 @@ TEXT ·dotsBF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group27:
+group33:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -964,7 +1019,7 @@ group27:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step28:
+step34:
 	VPMOVZXWD    (R11), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VPMOVZXWD    (R11)(BX*1), Y5
@@ -991,7 +1046,7 @@ step28:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step28
+	JNZ          step34
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1026,7 +1081,7 @@ step28:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group27
+	JNZ          group33
 	VZEROUPPER
 	RET
 
@@ -1041,7 +1096,7 @@ TEXT ·dotsBF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group29:
+group35:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1053,7 +1108,7 @@ group29:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step30:
+step36:
 	VPMOVZXWD    (R11), Y6
 	VPSLLD       $0x10, Y6, Y6
 	VPMOVZXWD    (R11)(BX*1), Y7
@@ -1086,7 +1141,7 @@ step30:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step30
+	JNZ          step36
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -1136,7 +1191,7 @@ step30:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group29
+	JNZ          group35
 	VZEROUPPER
 	RET
 
@@ -1151,7 +1206,7 @@ TEXT ·dotsBF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group31:
+group37:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1166,7 +1221,7 @@ group31:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step32:
+step38:
 	VPMOVZXWD    (R11), Y8
 	VPSLLD       $0x10, Y8, Y8
 	VPMOVZXWD    (R11)(BX*1), Y9
@@ -1205,7 +1260,7 @@ step32:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step32
+	JNZ          step38
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -1270,7 +1325,7 @@ step32:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group31
+	JNZ          group37
 	VZEROUPPER
 	RET
 
@@ -1281,45 +1336,72 @@ TEXT ·dotsF16AVX2x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group33:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row39:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	SUBQ   $+4, DI
+	JLT    tail41
 
-step34:
-	VCVTPH2PS    (R10), Y1
-	VMOVUPS      (R9), Y2
-	VFMADD231PS  Y2, Y1, Y0
-	VCVTPH2PS    16(R10), Y1
-	VMOVUPS      32(R9), Y2
-	VFMADD231PS  Y2, Y1, Y0
-	PREFETCHT1   (R11)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+64, R9
-	DECQ         R8
-	JNZ          step34
-	MOVQ         SI, R8
+quad40:
+	VCVTPH2PS   (R9), Y4
+	VFMADD231PS (R8), Y4, Y0
+	VCVTPH2PS   16(R9), Y5
+	VFMADD231PS 32(R8), Y5, Y0
+	PREFETCHT0  4096(R9)
+	VCVTPH2PS   32(R9), Y6
+	VFMADD231PS 64(R8), Y6, Y1
+	VCVTPH2PS   48(R9), Y7
+	VFMADD231PS 96(R8), Y7, Y1
+	VCVTPH2PS   64(R9), Y8
+	VFMADD231PS 128(R8), Y8, Y2
+	VCVTPH2PS   80(R9), Y9
+	VFMADD231PS 160(R8), Y9, Y2
+	PREFETCHT0  4160(R9)
+	VCVTPH2PS   96(R9), Y10
+	VFMADD231PS 192(R8), Y10, Y3
+	VCVTPH2PS   112(R9), Y11
+	VFMADD231PS 224(R8), Y11, Y3
+	ADDQ        $+128, R9
+	ADDQ        $+256, R8
+	SUBQ        $+4, DI
+	JGE         quad40
+
+tail41:
+	ADDQ $+4, DI
+	JZ   done43
+
+single42:
+	VCVTPH2PS   (R9), Y4
+	VFMADD231PS (R8), Y4, Y0
+	VCVTPH2PS   16(R9), Y5
+	VFMADD231PS 32(R8), Y5, Y0
+	ADDQ        $+32, R9
+	ADDQ        $+64, R8
+	DECQ        DI
+	JNZ         single42
+
+done43:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0x4e, X0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0xb1, X0, X1
 	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R8)
-	ADDQ         DI, R8
+	VMOVSS       X0, (SI)
 	ADDQ         $+4, SI
-	LEAQ         (CX)(BX*1), CX
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group33
+	JNZ          row39
 	VZEROUPPER
 	RET
 
@@ -1334,7 +1416,7 @@ TEXT ·dotsF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group35:
+group44:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1344,7 +1426,7 @@ group35:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step36:
+step45:
 	VCVTPH2PS    (R11), Y2
 	VMOVUPS      (R10), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -1360,7 +1442,7 @@ step36:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step36
+	JNZ          step45
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -1381,7 +1463,7 @@ step36:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group35
+	JNZ          group44
 	VZEROUPPER
 	RET
 
@@ -1396,7 +1478,7 @@ TEXT ·dotsF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group37:
+group46:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1407,7 +1489,7 @@ group37:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step38:
+step47:
 	VCVTPH2PS    (R11), Y3
 	VMOVUPS      (R10), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -1427,7 +1509,7 @@ step38:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step38
+	JNZ          step47
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
@@ -1456,7 +1538,7 @@ step38:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group37
+	JNZ          group46
 	VZEROUPPER
 	RET
 
@@ -1471,7 +1553,7 @@ TEXT ·dotsF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group39:
+group48:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1484,7 +1566,7 @@ group39:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step40:
+step49:
 	VCVTPH2PS    (R11), Y4
 	VMOVUPS      (R10), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -1508,7 +1590,7 @@ step40:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step40
+	JNZ          step49
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1545,7 +1627,7 @@ step40:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group39
+	JNZ          group48
 	VZEROUPPER
 	RET
 
@@ -1560,7 +1642,7 @@ TEXT ·dotsF16AVX2x1x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group41:
+group50:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -1568,7 +1650,7 @@ group41:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step42:
+step51:
 	VCVTPH2PS    (R10), Y2
 	VCVTPH2PS    (R10)(BX*1), Y3
 	VMOVUPS      (R9), Y4
@@ -1585,7 +1667,7 @@ step42:
 	ADDQ         $+32, R11
 	ADDQ         $+64, R9
 	DECQ         R8
-	JNZ          step42
+	JNZ          step51
 	MOVQ         SI, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -1605,7 +1687,7 @@ step42:
 	ADDQ         $+8, SI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group41
+	JNZ          group50
 	VZEROUPPER
 	RET
 
@@ -1620,7 +1702,7 @@ TEXT ·dotsF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group43:
+group52:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1630,7 +1712,7 @@ group43:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step44:
+step53:
 	VCVTPH2PS    (R11), Y4
 	VCVTPH2PS    (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -1653,7 +1735,7 @@ step44:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step44
+	JNZ          step53
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1688,7 +1770,7 @@ step44:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group43
+	JNZ          group52
 	VZEROUPPER
 	RET
 
@@ -1703,7 +1785,7 @@ TEXT ·dotsF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group45:
+group54:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1715,7 +1797,7 @@ group45:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step46:
+step55:
 	VCVTPH2PS    (R11), Y6
 	VCVTPH2PS    (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -1744,7 +1826,7 @@ step46:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step46
+	JNZ          step55
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -1794,7 +1876,7 @@ step46:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group45
+	JNZ          group54
 	VZEROUPPER
 	RET
 
@@ -1809,7 +1891,7 @@ TEXT ·dotsF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group47:
+group56:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1824,7 +1906,7 @@ group47:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step48:
+step57:
 	VCVTPH2PS    (R11), Y8
 	VCVTPH2PS    (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -1859,7 +1941,7 @@ step48:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step48
+	JNZ          step57
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -1924,7 +2006,7 @@ step48:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group47
+	JNZ          group56
 	VZEROUPPER
 	RET
 
@@ -1935,40 +2017,60 @@ TEXT ·dotsF64AVX2x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group49:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row58:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	SUBQ   $+4, DI
+	JLT    tail60
 
-step50:
-	VMOVUPD      (R10), Y1
-	VMOVUPS      (R9), Y2
-	VFMADD231PD  Y2, Y1, Y0
-	PREFETCHT1   (R11)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+32, R9
-	DECQ         R8
-	JNZ          step50
-	MOVQ         SI, R8
+quad59:
+	VMOVUPD     (R9), Y4
+	VFMADD231PD (R8), Y4, Y0
+	PREFETCHT0  4096(R9)
+	VMOVUPD     32(R9), Y5
+	VFMADD231PD 32(R8), Y5, Y1
+	VMOVUPD     64(R9), Y6
+	VFMADD231PD 64(R8), Y6, Y2
+	PREFETCHT0  4160(R9)
+	VMOVUPD     96(R9), Y7
+	VFMADD231PD 96(R8), Y7, Y3
+	ADDQ        $+128, R9
+	ADDQ        $+128, R8
+	SUBQ        $+4, DI
+	JGE         quad59
+
+tail60:
+	ADDQ $+4, DI
+	JZ   done62
+
+single61:
+	VMOVUPD     (R9), Y4
+	VFMADD231PD (R8), Y4, Y0
+	ADDQ        $+32, R9
+	ADDQ        $+32, R8
+	DECQ        DI
+	JNZ         single61
+
+done62:
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPD       X1, X0, X0
 	VPERMILPD    $0x01, X0, X1
 	VADDSD       X1, X0, X0
-	VMOVSD       X0, (R8)
-	ADDQ         DI, R8
+	VMOVSD       X0, (SI)
 	ADDQ         $+8, SI
-	LEAQ         (CX)(BX*1), CX
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group49
+	JNZ          row58
 	VZEROUPPER
 	RET
 
@@ -1983,7 +2085,7 @@ TEXT ·dotsF64AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group51:
+group63:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1993,7 +2095,7 @@ group51:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step52:
+step64:
 	VMOVUPD      (R11), Y2
 	VMOVUPS      (R10), Y3
 	VFMADD231PD  Y3, Y2, Y0
@@ -2004,7 +2106,7 @@ step52:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step52
+	JNZ          step64
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPD       X2, X0, X0
@@ -2021,7 +2123,7 @@ step52:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group51
+	JNZ          group63
 	VZEROUPPER
 	RET
 
@@ -2036,7 +2138,7 @@ TEXT ·dotsF64AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group53:
+group65:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2047,7 +2149,7 @@ group53:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step54:
+step66:
 	VMOVUPD      (R11), Y3
 	VMOVUPS      (R10), Y4
 	VFMADD231PD  Y4, Y3, Y0
@@ -2060,7 +2162,7 @@ step54:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step54
+	JNZ          step66
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPD       X3, X0, X0
@@ -2083,7 +2185,7 @@ step54:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group53
+	JNZ          group65
 	VZEROUPPER
 	RET
 
@@ -2098,7 +2200,7 @@ TEXT ·dotsF64AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group55:
+group67:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2111,7 +2213,7 @@ group55:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step56:
+step68:
 	VMOVUPD      (R11), Y4
 	VMOVUPS      (R10), Y5
 	VFMADD231PD  Y5, Y4, Y0
@@ -2126,7 +2228,7 @@ step56:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step56
+	JNZ          step68
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
@@ -2155,7 +2257,7 @@ step56:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group55
+	JNZ          group67
 	VZEROUPPER
 	RET
 
@@ -2170,7 +2272,7 @@ TEXT ·dotsF64AVX2x1x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group57:
+group69:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -2178,7 +2280,7 @@ group57:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step58:
+step70:
 	VMOVUPD      (R10), Y2
 	VMOVUPD      (R10)(BX*1), Y3
 	VMOVUPS      (R9), Y4
@@ -2190,7 +2292,7 @@ step58:
 	ADDQ         $+32, R11
 	ADDQ         $+32, R9
 	DECQ         R8
-	JNZ          step58
+	JNZ          step70
 	MOVQ         SI, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPD       X2, X0, X0
@@ -2206,7 +2308,7 @@ step58:
 	ADDQ         $+16, SI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group57
+	JNZ          group69
 	VZEROUPPER
 	RET
 
@@ -2221,7 +2323,7 @@ TEXT ·dotsF64AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group59:
+group71:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2231,7 +2333,7 @@ group59:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step60:
+step72:
 	VMOVUPD      (R11), Y4
 	VMOVUPD      (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -2246,7 +2348,7 @@ step60:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step60
+	JNZ          step72
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
@@ -2273,7 +2375,7 @@ step60:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group59
+	JNZ          group71
 	VZEROUPPER
 	RET
 
@@ -2288,7 +2390,7 @@ TEXT ·dotsF64AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group61:
+group73:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2300,7 +2402,7 @@ group61:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step62:
+step74:
 	VMOVUPD      (R11), Y6
 	VMOVUPD      (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -2318,7 +2420,7 @@ step62:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step62
+	JNZ          step74
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPD       X6, X0, X0
@@ -2356,7 +2458,7 @@ step62:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group61
+	JNZ          group73
 	VZEROUPPER
 	RET
 
@@ -2371,7 +2473,7 @@ TEXT ·dotsF64AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group63:
+group75:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2386,7 +2488,7 @@ group63:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step64:
+step76:
 	VMOVUPD      (R11), Y8
 	VMOVUPD      (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -2407,7 +2509,7 @@ step64:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step64
+	JNZ          step76
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPD       X8, X0, X0
@@ -2456,6 +2558,6 @@ step64:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group63
+	JNZ          group75
 	VZEROUPPER
 	RET

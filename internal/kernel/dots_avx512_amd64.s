@@ -11,30 +11,53 @@ TEXT ·dotsF32AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group1:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row1:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	SUBQ   $+4, DI
+	JLT    tail3
 
-step2:
-	VMOVUPS       (R10), Z1
-	VMOVUPS       (R9), Z2
-	VFMADD231PS   Z2, Z1, Z0
-	PREFETCHT1    (R11)
-	ADDQ          $+64, R10
-	ADDQ          $+64, R11
-	ADDQ          $+64, R9
-	DECQ          R8
-	JNZ           step2
-	MOVQ          SI, R8
+quad2:
+	VMOVUPS     (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	PREFETCHT0  4096(R9)
+	VMOVUPS     64(R9), Z5
+	VFMADD231PS 64(R8), Z5, Z1
+	PREFETCHT0  4160(R9)
+	VMOVUPS     128(R9), Z6
+	VFMADD231PS 128(R8), Z6, Z2
+	PREFETCHT0  4224(R9)
+	VMOVUPS     192(R9), Z7
+	VFMADD231PS 192(R8), Z7, Z3
+	PREFETCHT0  4288(R9)
+	ADDQ        $+256, R9
+	ADDQ        $+256, R8
+	SUBQ        $+4, DI
+	JGE         quad2
+
+tail3:
+	ADDQ $+4, DI
+	JZ   done5
+
+single4:
+	VMOVUPS     (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+64, R8
+	DECQ        DI
+	JNZ         single4
+
+done5:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -43,12 +66,11 @@ step2:
 	VADDPS        X1, X0, X0
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
-	VMOVSS        X0, (R8)
-	ADDQ          DI, R8
+	VMOVSS        X0, (SI)
 	ADDQ          $+4, SI
-	LEAQ          (CX)(BX*1), CX
+	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           group1
+	JNZ           row1
 	VZEROUPPER
 	RET
 
@@ -63,7 +85,7 @@ TEXT ·dotsF32AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group3:
+group6:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -73,7 +95,7 @@ group3:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step4:
+step7:
 	VMOVUPS       (R11), Z2
 	VMOVUPS       (R10), Z3
 	VFMADD231PS   Z3, Z2, Z0
@@ -84,7 +106,7 @@ step4:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step4
+	JNZ           step7
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
@@ -109,7 +131,7 @@ step4:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group3
+	JNZ           group6
 	VZEROUPPER
 	RET
 
@@ -124,7 +146,7 @@ TEXT ·dotsF32AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group5:
+group8:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -135,7 +157,7 @@ group5:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step6:
+step9:
 	VMOVUPS       (R11), Z3
 	VMOVUPS       (R10), Z4
 	VFMADD231PS   Z4, Z3, Z0
@@ -148,7 +170,7 @@ step6:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step6
+	JNZ           step9
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
@@ -183,7 +205,7 @@ step6:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group5
+	JNZ           group8
 	VZEROUPPER
 	RET
 
@@ -198,7 +220,7 @@ TEXT ·dotsF32AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group7:
+group10:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -211,7 +233,7 @@ group7:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step8:
+step11:
 	VMOVUPS       (R11), Z4
 	VMOVUPS       (R10), Z5
 	VFMADD231PS   Z5, Z4, Z0
@@ -226,7 +248,7 @@ step8:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step8
+	JNZ           step11
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -271,7 +293,7 @@ step8:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group7
+	JNZ           group10
 	VZEROUPPER
 	RET
 
@@ -286,7 +308,7 @@ TEXT ·dotsF32AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group9:
+group12:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -300,7 +322,7 @@ group9:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step10:
+step13:
 	VMOVUPS       (R11), Z5
 	VMOVUPS       (R10), Z6
 	VFMADD231PS   Z6, Z5, Z0
@@ -317,7 +339,7 @@ step10:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step10
+	JNZ           step13
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
@@ -372,7 +394,7 @@ step10:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group9
+	JNZ           group12
 	VZEROUPPER
 	RET
 
@@ -387,7 +409,7 @@ TEXT ·dotsF32AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group11:
+group14:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -403,7 +425,7 @@ group11:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step12:
+step15:
 	VMOVUPS       (R11), Z6
 	VMOVUPS       (R10), Z7
 	VFMADD231PS   Z7, Z6, Z0
@@ -422,7 +444,7 @@ step12:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step12
+	JNZ           step15
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
@@ -487,7 +509,7 @@ step12:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group11
+	JNZ           group14
 	VZEROUPPER
 	RET
 
@@ -502,7 +524,7 @@ TEXT ·dotsF32AVX512x1x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group13:
+group16:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -513,7 +535,7 @@ group13:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step14:
+step17:
 	VMOVUPS       (R10), Z4
 	VMOVUPS       (R10)(BX*1), Z5
 	VMOVUPS       (R10)(BX*2), Z6
@@ -531,7 +553,7 @@ step14:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R9
 	DECQ          R8
-	JNZ           step14
+	JNZ           step17
 	MOVQ          SI, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -573,7 +595,7 @@ step14:
 	ADDQ          $+16, SI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group13
+	JNZ           group16
 	VZEROUPPER
 	RET
 
@@ -588,7 +610,7 @@ TEXT ·dotsF32AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group15:
+group18:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -603,7 +625,7 @@ group15:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step16:
+step19:
 	VMOVUPS       (R11), Z8
 	VMOVUPS       (R11)(BX*1), Z9
 	VMOVUPS       (R11)(BX*2), Z10
@@ -626,7 +648,7 @@ step16:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step16
+	JNZ           step19
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -705,7 +727,7 @@ step16:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group15
+	JNZ           group18
 	VZEROUPPER
 	RET
 
@@ -720,7 +742,7 @@ TEXT ·dotsF32AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group17:
+group20:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -739,7 +761,7 @@ group17:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step18:
+step21:
 	VMOVUPS       (R11), Z12
 	VMOVUPS       (R11)(BX*1), Z13
 	VMOVUPS       (R11)(BX*2), Z14
@@ -767,7 +789,7 @@ step18:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step18
+	JNZ           step21
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
@@ -883,7 +905,7 @@ step18:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group17
+	JNZ           group20
 	VZEROUPPER
 	RET
 
@@ -898,7 +920,7 @@ TEXT ·dotsF32AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group19:
+group22:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -922,7 +944,7 @@ group19:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step20:
+step23:
 	VMOVUPS       (R11), Z16
 	VMOVUPS       (R11)(BX*1), Z17
 	VMOVUPS       (R11)(BX*2), Z18
@@ -955,7 +977,7 @@ step20:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step20
+	JNZ           step23
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
@@ -1108,7 +1130,7 @@ step20:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group19
+	JNZ           group22
 	VZEROUPPER
 	RET
 
@@ -1123,7 +1145,7 @@ TEXT ·dotsF32AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group21:
+group24:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1151,7 +1173,7 @@ group21:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step22:
+step25:
 	VMOVUPS       (R11), Z20
 	VMOVUPS       (R11)(BX*1), Z21
 	VMOVUPS       (R11)(BX*2), Z22
@@ -1189,7 +1211,7 @@ step22:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step22
+	JNZ           step25
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPS        Y20, Y0, Y0
@@ -1379,7 +1401,7 @@ step22:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group21
+	JNZ           group24
 	VZEROUPPER
 	RET
 
@@ -1394,7 +1416,7 @@ TEXT ·dotsF32AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group23:
+group26:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1427,7 +1449,7 @@ group23:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step24:
+step27:
 	VMOVUPS       (R11), Z24
 	VMOVUPS       (R11)(BX*1), Z25
 	VMOVUPS       (R11)(BX*2), Z26
@@ -1470,7 +1492,7 @@ step24:
 	ADDQ          $+64, R15
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step24
+	JNZ           step27
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPS        Y24, Y0, Y0
@@ -1697,7 +1719,7 @@ step24:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group23
+	JNZ           group26
 	VZEROUPPER
 	RET
 
@@ -1708,35 +1730,73 @@ TEXT ·dotsBF16AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group25:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row28:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	SUBQ   $+4, DI
+	JLT    tail30
 
-step26:
-	VPMOVZXWD     (R10), Z1
-	VPSLLD        $0x10, Z1, Z1
-	VMOVUPS       (R9), Z2
-	VFMADD231PS   Z2, Z1, Z0
-	VPMOVZXWD     32(R10), Z1
-	VPSLLD        $0x10, Z1, Z1
-	VMOVUPS       64(R9), Z2
-	VFMADD231PS   Z2, Z1, Z0
-	PREFETCHT1    (R11)
-	ADDQ          $+64, R10
-	ADDQ          $+64, R11
-	ADDQ          $+128, R9
-	DECQ          R8
-	JNZ           step26
-	MOVQ          SI, R8
+quad29:
+	VPMOVZXWD   (R9), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS (R8), Z4, Z0
+	VPMOVZXWD   32(R9), Z5
+	VPSLLD      $0x10, Z5, Z5
+	VFMADD231PS 64(R8), Z5, Z0
+	PREFETCHT0  4096(R9)
+	VPMOVZXWD   64(R9), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS 128(R8), Z6, Z1
+	VPMOVZXWD   96(R9), Z7
+	VPSLLD      $0x10, Z7, Z7
+	VFMADD231PS 192(R8), Z7, Z1
+	PREFETCHT0  4160(R9)
+	VPMOVZXWD   128(R9), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VFMADD231PS 256(R8), Z8, Z2
+	VPMOVZXWD   160(R9), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS 320(R8), Z9, Z2
+	PREFETCHT0  4224(R9)
+	VPMOVZXWD   192(R9), Z10
+	VPSLLD      $0x10, Z10, Z10
+	VFMADD231PS 384(R8), Z10, Z3
+	VPMOVZXWD   224(R9), Z11
+	VPSLLD      $0x10, Z11, Z11
+	VFMADD231PS 448(R8), Z11, Z3
+	PREFETCHT0  4288(R9)
+	ADDQ        $+256, R9
+	ADDQ        $+512, R8
+	SUBQ        $+4, DI
+	JGE         quad29
+
+tail30:
+	ADDQ $+4, DI
+	JZ   done32
+
+single31:
+	VPMOVZXWD   (R9), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VFMADD231PS (R8), Z4, Z0
+	VPMOVZXWD   32(R9), Z5
+	VPSLLD      $0x10, Z5, Z5
+	VFMADD231PS 64(R8), Z5, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+128, R8
+	DECQ        DI
+	JNZ         single31
+
+done32:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -1745,12 +1805,11 @@ step26:
 	VADDPS        X1, X0, X0
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
-	VMOVSS        X0, (R8)
-	ADDQ          DI, R8
+	VMOVSS        X0, (SI)
 	ADDQ          $+4, SI
-	LEAQ          (CX)(BX*1), CX
+	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           group25
+	JNZ           row28
 	VZEROUPPER
 	RET
 
@@ -1765,7 +1824,7 @@ TEXT ·dotsBF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group27:
+group33:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1775,7 +1834,7 @@ group27:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step28:
+step34:
 	VPMOVZXWD     (R11), Z2
 	VPSLLD        $0x10, Z2, Z2
 	VMOVUPS       (R10), Z3
@@ -1793,7 +1852,7 @@ step28:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step28
+	JNZ           step34
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
@@ -1818,7 +1877,7 @@ step28:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group27
+	JNZ           group33
 	VZEROUPPER
 	RET
 
@@ -1833,7 +1892,7 @@ TEXT ·dotsBF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group29:
+group35:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1844,7 +1903,7 @@ group29:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step30:
+step36:
 	VPMOVZXWD     (R11), Z3
 	VPSLLD        $0x10, Z3, Z3
 	VMOVUPS       (R10), Z4
@@ -1866,7 +1925,7 @@ step30:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step30
+	JNZ           step36
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
@@ -1901,7 +1960,7 @@ step30:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group29
+	JNZ           group35
 	VZEROUPPER
 	RET
 
@@ -1916,7 +1975,7 @@ TEXT ·dotsBF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group31:
+group37:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1929,7 +1988,7 @@ group31:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step32:
+step38:
 	VPMOVZXWD     (R11), Z4
 	VPSLLD        $0x10, Z4, Z4
 	VMOVUPS       (R10), Z5
@@ -1955,7 +2014,7 @@ step32:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step32
+	JNZ           step38
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -2000,7 +2059,7 @@ step32:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group31
+	JNZ           group37
 	VZEROUPPER
 	RET
 
@@ -2015,7 +2074,7 @@ TEXT ·dotsBF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group33:
+group39:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2029,7 +2088,7 @@ group33:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step34:
+step40:
 	VPMOVZXWD     (R11), Z5
 	VPSLLD        $0x10, Z5, Z5
 	VMOVUPS       (R10), Z6
@@ -2059,7 +2118,7 @@ step34:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step34
+	JNZ           step40
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
@@ -2114,7 +2173,7 @@ step34:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group33
+	JNZ           group39
 	VZEROUPPER
 	RET
 
@@ -2129,7 +2188,7 @@ TEXT ·dotsBF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group35:
+group41:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2145,7 +2204,7 @@ group35:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step36:
+step42:
 	VPMOVZXWD     (R11), Z6
 	VPSLLD        $0x10, Z6, Z6
 	VMOVUPS       (R10), Z7
@@ -2179,7 +2238,7 @@ step36:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step36
+	JNZ           step42
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
@@ -2244,7 +2303,7 @@ step36:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group35
+	JNZ           group41
 	VZEROUPPER
 	RET
 
@@ -2259,7 +2318,7 @@ TEXT ·dotsBF16AVX512x1x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group37:
+group43:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -2270,7 +2329,7 @@ group37:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step38:
+step44:
 	VPMOVZXWD     (R10), Z4
 	VPSLLD        $0x10, Z4, Z4
 	VPMOVZXWD     (R10)(BX*1), Z5
@@ -2305,7 +2364,7 @@ step38:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R9
 	DECQ          R8
-	JNZ           step38
+	JNZ           step44
 	MOVQ          SI, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -2347,7 +2406,7 @@ step38:
 	ADDQ          $+16, SI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group37
+	JNZ           group43
 	VZEROUPPER
 	RET
 
@@ -2362,7 +2421,7 @@ TEXT ·dotsBF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group39:
+group45:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2377,7 +2436,7 @@ group39:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step40:
+step46:
 	VPMOVZXWD     (R11), Z8
 	VPSLLD        $0x10, Z8, Z8
 	VPMOVZXWD     (R11)(BX*1), Z9
@@ -2422,7 +2481,7 @@ step40:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step40
+	JNZ           step46
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -2501,7 +2560,7 @@ step40:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group39
+	JNZ           group45
 	VZEROUPPER
 	RET
 
@@ -2516,7 +2575,7 @@ TEXT ·dotsBF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group41:
+group47:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2535,7 +2594,7 @@ group41:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step42:
+step48:
 	VPMOVZXWD     (R11), Z12
 	VPSLLD        $0x10, Z12, Z12
 	VPMOVZXWD     (R11)(BX*1), Z13
@@ -2590,7 +2649,7 @@ step42:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step42
+	JNZ           step48
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
@@ -2706,7 +2765,7 @@ step42:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group41
+	JNZ           group47
 	VZEROUPPER
 	RET
 
@@ -2721,7 +2780,7 @@ TEXT ·dotsBF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group43:
+group49:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2745,7 +2804,7 @@ group43:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step44:
+step50:
 	VPMOVZXWD     (R11), Z16
 	VPSLLD        $0x10, Z16, Z16
 	VPMOVZXWD     (R11)(BX*1), Z17
@@ -2810,7 +2869,7 @@ step44:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step44
+	JNZ           step50
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
@@ -2963,7 +3022,7 @@ step44:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group43
+	JNZ           group49
 	VZEROUPPER
 	RET
 
@@ -2978,7 +3037,7 @@ TEXT ·dotsBF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group45:
+group51:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3006,7 +3065,7 @@ group45:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step46:
+step52:
 	VPMOVZXWD     (R11), Z20
 	VPSLLD        $0x10, Z20, Z20
 	VPMOVZXWD     (R11)(BX*1), Z21
@@ -3081,7 +3140,7 @@ step46:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step46
+	JNZ           step52
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPS        Y20, Y0, Y0
@@ -3271,7 +3330,7 @@ step46:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group45
+	JNZ           group51
 	VZEROUPPER
 	RET
 
@@ -3286,7 +3345,7 @@ TEXT ·dotsBF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group47:
+group53:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3319,7 +3378,7 @@ group47:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step48:
+step54:
 	VPMOVZXWD     (R11), Z24
 	VPSLLD        $0x10, Z24, Z24
 	VPMOVZXWD     (R11)(BX*1), Z25
@@ -3404,7 +3463,7 @@ step48:
 	ADDQ          $+64, R15
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step48
+	JNZ           step54
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPS        Y24, Y0, Y0
@@ -3631,7 +3690,7 @@ step48:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group47
+	JNZ           group53
 	VZEROUPPER
 	RET
 
@@ -3642,33 +3701,63 @@ TEXT ·dotsF16AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group49:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row55:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	SUBQ   $+4, DI
+	JLT    tail57
 
-step50:
-	VCVTPH2PS     (R10), Z1
-	VMOVUPS       (R9), Z2
-	VFMADD231PS   Z2, Z1, Z0
-	VCVTPH2PS     32(R10), Z1
-	VMOVUPS       64(R9), Z2
-	VFMADD231PS   Z2, Z1, Z0
-	PREFETCHT1    (R11)
-	ADDQ          $+64, R10
-	ADDQ          $+64, R11
-	ADDQ          $+128, R9
-	DECQ          R8
-	JNZ           step50
-	MOVQ          SI, R8
+quad56:
+	VCVTPH2PS   (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	VCVTPH2PS   32(R9), Z5
+	VFMADD231PS 64(R8), Z5, Z0
+	PREFETCHT0  4096(R9)
+	VCVTPH2PS   64(R9), Z6
+	VFMADD231PS 128(R8), Z6, Z1
+	VCVTPH2PS   96(R9), Z7
+	VFMADD231PS 192(R8), Z7, Z1
+	PREFETCHT0  4160(R9)
+	VCVTPH2PS   128(R9), Z8
+	VFMADD231PS 256(R8), Z8, Z2
+	VCVTPH2PS   160(R9), Z9
+	VFMADD231PS 320(R8), Z9, Z2
+	PREFETCHT0  4224(R9)
+	VCVTPH2PS   192(R9), Z10
+	VFMADD231PS 384(R8), Z10, Z3
+	VCVTPH2PS   224(R9), Z11
+	VFMADD231PS 448(R8), Z11, Z3
+	PREFETCHT0  4288(R9)
+	ADDQ        $+256, R9
+	ADDQ        $+512, R8
+	SUBQ        $+4, DI
+	JGE         quad56
+
+tail57:
+	ADDQ $+4, DI
+	JZ   done59
+
+single58:
+	VCVTPH2PS   (R9), Z4
+	VFMADD231PS (R8), Z4, Z0
+	VCVTPH2PS   32(R9), Z5
+	VFMADD231PS 64(R8), Z5, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+128, R8
+	DECQ        DI
+	JNZ         single58
+
+done59:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -3677,12 +3766,11 @@ step50:
 	VADDPS        X1, X0, X0
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
-	VMOVSS        X0, (R8)
-	ADDQ          DI, R8
+	VMOVSS        X0, (SI)
 	ADDQ          $+4, SI
-	LEAQ          (CX)(BX*1), CX
+	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           group49
+	JNZ           row55
 	VZEROUPPER
 	RET
 
@@ -3697,7 +3785,7 @@ TEXT ·dotsF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group51:
+group60:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3707,7 +3795,7 @@ group51:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step52:
+step61:
 	VCVTPH2PS     (R11), Z2
 	VMOVUPS       (R10), Z3
 	VFMADD231PS   Z3, Z2, Z0
@@ -3723,7 +3811,7 @@ step52:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step52
+	JNZ           step61
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
@@ -3748,7 +3836,7 @@ step52:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group51
+	JNZ           group60
 	VZEROUPPER
 	RET
 
@@ -3763,7 +3851,7 @@ TEXT ·dotsF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group53:
+group62:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3774,7 +3862,7 @@ group53:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step54:
+step63:
 	VCVTPH2PS     (R11), Z3
 	VMOVUPS       (R10), Z4
 	VFMADD231PS   Z4, Z3, Z0
@@ -3794,7 +3882,7 @@ step54:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step54
+	JNZ           step63
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
@@ -3829,7 +3917,7 @@ step54:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group53
+	JNZ           group62
 	VZEROUPPER
 	RET
 
@@ -3844,7 +3932,7 @@ TEXT ·dotsF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group55:
+group64:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3857,7 +3945,7 @@ group55:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step56:
+step65:
 	VCVTPH2PS     (R11), Z4
 	VMOVUPS       (R10), Z5
 	VFMADD231PS   Z5, Z4, Z0
@@ -3881,7 +3969,7 @@ step56:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step56
+	JNZ           step65
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -3926,7 +4014,7 @@ step56:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group55
+	JNZ           group64
 	VZEROUPPER
 	RET
 
@@ -3941,7 +4029,7 @@ TEXT ·dotsF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group57:
+group66:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3955,7 +4043,7 @@ group57:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step58:
+step67:
 	VCVTPH2PS     (R11), Z5
 	VMOVUPS       (R10), Z6
 	VFMADD231PS   Z6, Z5, Z0
@@ -3983,7 +4071,7 @@ step58:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step58
+	JNZ           step67
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
@@ -4038,7 +4126,7 @@ step58:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group57
+	JNZ           group66
 	VZEROUPPER
 	RET
 
@@ -4053,7 +4141,7 @@ TEXT ·dotsF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group59:
+group68:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4069,7 +4157,7 @@ group59:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step60:
+step69:
 	VCVTPH2PS     (R11), Z6
 	VMOVUPS       (R10), Z7
 	VFMADD231PS   Z7, Z6, Z0
@@ -4101,7 +4189,7 @@ step60:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step60
+	JNZ           step69
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
@@ -4166,7 +4254,7 @@ step60:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group59
+	JNZ           group68
 	VZEROUPPER
 	RET
 
@@ -4181,7 +4269,7 @@ TEXT ·dotsF16AVX512x1x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group61:
+group70:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -4192,7 +4280,7 @@ group61:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step62:
+step71:
 	VCVTPH2PS     (R10), Z4
 	VCVTPH2PS     (R10)(BX*1), Z5
 	VCVTPH2PS     (R10)(BX*2), Z6
@@ -4219,7 +4307,7 @@ step62:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R9
 	DECQ          R8
-	JNZ           step62
+	JNZ           step71
 	MOVQ          SI, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -4261,7 +4349,7 @@ step62:
 	ADDQ          $+16, SI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group61
+	JNZ           group70
 	VZEROUPPER
 	RET
 
@@ -4276,7 +4364,7 @@ TEXT ·dotsF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group63:
+group72:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4291,7 +4379,7 @@ group63:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step64:
+step73:
 	VCVTPH2PS     (R11), Z8
 	VCVTPH2PS     (R11)(BX*1), Z9
 	VCVTPH2PS     (R11)(BX*2), Z10
@@ -4328,7 +4416,7 @@ step64:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step64
+	JNZ           step73
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -4407,7 +4495,7 @@ step64:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group63
+	JNZ           group72
 	VZEROUPPER
 	RET
 
@@ -4422,7 +4510,7 @@ TEXT ·dotsF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group65:
+group74:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4441,7 +4529,7 @@ group65:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step66:
+step75:
 	VCVTPH2PS     (R11), Z12
 	VCVTPH2PS     (R11)(BX*1), Z13
 	VCVTPH2PS     (R11)(BX*2), Z14
@@ -4488,7 +4576,7 @@ step66:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step66
+	JNZ           step75
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPS        Y12, Y0, Y0
@@ -4604,7 +4692,7 @@ step66:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group65
+	JNZ           group74
 	VZEROUPPER
 	RET
 
@@ -4619,7 +4707,7 @@ TEXT ·dotsF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group67:
+group76:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4643,7 +4731,7 @@ group67:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step68:
+step77:
 	VCVTPH2PS     (R11), Z16
 	VCVTPH2PS     (R11)(BX*1), Z17
 	VCVTPH2PS     (R11)(BX*2), Z18
@@ -4700,7 +4788,7 @@ step68:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step68
+	JNZ           step77
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPS        Y16, Y0, Y0
@@ -4853,7 +4941,7 @@ step68:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group67
+	JNZ           group76
 	VZEROUPPER
 	RET
 
@@ -4868,7 +4956,7 @@ TEXT ·dotsF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group69:
+group78:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4896,7 +4984,7 @@ group69:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step70:
+step79:
 	VCVTPH2PS     (R11), Z20
 	VCVTPH2PS     (R11)(BX*1), Z21
 	VCVTPH2PS     (R11)(BX*2), Z22
@@ -4963,7 +5051,7 @@ step70:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step70
+	JNZ           step79
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPS        Y20, Y0, Y0
@@ -5153,7 +5241,7 @@ step70:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group69
+	JNZ           group78
 	VZEROUPPER
 	RET
 
@@ -5168,7 +5256,7 @@ TEXT ·dotsF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group71:
+group80:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5201,7 +5289,7 @@ group71:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step72:
+step81:
 	VCVTPH2PS     (R11), Z24
 	VCVTPH2PS     (R11)(BX*1), Z25
 	VCVTPH2PS     (R11)(BX*2), Z26
@@ -5278,7 +5366,7 @@ step72:
 	ADDQ          $+64, R15
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step72
+	JNZ           step81
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPS        Y24, Y0, Y0
@@ -5505,7 +5593,7 @@ step72:
 	ADDQ          $+16, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group71
+	JNZ           group80
 	VZEROUPPER
 	RET
 
@@ -5516,42 +5604,64 @@ TEXT ·dotsF64AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
 	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
 
-group73:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*1), R11
-	MOVQ   CX, R11
-	ADDQ   $+2048, R11
+row82:
+	MOVQ   48(AX), DI
+	MOVQ   (AX), R8
+	MOVQ   CX, R9
 	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	SUBQ   $+4, DI
+	JLT    tail84
 
-step74:
-	VMOVUPD       (R10), Z1
-	VMOVUPS       (R9), Z2
-	VFMADD231PD   Z2, Z1, Z0
-	PREFETCHT1    (R11)
-	ADDQ          $+64, R10
-	ADDQ          $+64, R11
-	ADDQ          $+64, R9
-	DECQ          R8
-	JNZ           step74
-	MOVQ          SI, R8
+quad83:
+	VMOVUPD     (R9), Z4
+	VFMADD231PD (R8), Z4, Z0
+	PREFETCHT0  4096(R9)
+	VMOVUPD     64(R9), Z5
+	VFMADD231PD 64(R8), Z5, Z1
+	PREFETCHT0  4160(R9)
+	VMOVUPD     128(R9), Z6
+	VFMADD231PD 128(R8), Z6, Z2
+	PREFETCHT0  4224(R9)
+	VMOVUPD     192(R9), Z7
+	VFMADD231PD 192(R8), Z7, Z3
+	PREFETCHT0  4288(R9)
+	ADDQ        $+256, R9
+	ADDQ        $+256, R8
+	SUBQ        $+4, DI
+	JGE         quad83
+
+tail84:
+	ADDQ $+4, DI
+	JZ   done86
+
+single85:
+	VMOVUPD     (R9), Z4
+	VFMADD231PD (R8), Z4, Z0
+	ADDQ        $+64, R9
+	ADDQ        $+64, R8
+	DECQ        DI
+	JNZ         single85
+
+done86:
+	VADDPD        Z2, Z0, Z0
+	VADDPD        Z3, Z1, Z1
+	VADDPD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPD        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPD        X1, X0, X0
 	VPERMILPD     $0x01, X0, X1
 	VADDSD        X1, X0, X0
-	VMOVSD        X0, (R8)
-	ADDQ          DI, R8
+	VMOVSD        X0, (SI)
 	ADDQ          $+8, SI
-	LEAQ          (CX)(BX*1), CX
+	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           group73
+	JNZ           row82
 	VZEROUPPER
 	RET
 
@@ -5566,7 +5676,7 @@ TEXT ·dotsF64AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group75:
+group87:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5576,7 +5686,7 @@ group75:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step76:
+step88:
 	VMOVUPD       (R11), Z2
 	VMOVUPS       (R10), Z3
 	VFMADD231PD   Z3, Z2, Z0
@@ -5587,7 +5697,7 @@ step76:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step76
+	JNZ           step88
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPD        Y2, Y0, Y0
@@ -5608,7 +5718,7 @@ step76:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group75
+	JNZ           group87
 	VZEROUPPER
 	RET
 
@@ -5623,7 +5733,7 @@ TEXT ·dotsF64AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group77:
+group89:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5634,7 +5744,7 @@ group77:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step78:
+step90:
 	VMOVUPD       (R11), Z3
 	VMOVUPS       (R10), Z4
 	VFMADD231PD   Z4, Z3, Z0
@@ -5647,7 +5757,7 @@ step78:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step78
+	JNZ           step90
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPD        Y3, Y0, Y0
@@ -5676,7 +5786,7 @@ step78:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group77
+	JNZ           group89
 	VZEROUPPER
 	RET
 
@@ -5691,7 +5801,7 @@ TEXT ·dotsF64AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group79:
+group91:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5704,7 +5814,7 @@ group79:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step80:
+step92:
 	VMOVUPD       (R11), Z4
 	VMOVUPS       (R10), Z5
 	VFMADD231PD   Z5, Z4, Z0
@@ -5719,7 +5829,7 @@ step80:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step80
+	JNZ           step92
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPD        Y4, Y0, Y0
@@ -5756,7 +5866,7 @@ step80:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group79
+	JNZ           group91
 	VZEROUPPER
 	RET
 
@@ -5771,7 +5881,7 @@ TEXT ·dotsF64AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group81:
+group93:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5785,7 +5895,7 @@ group81:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step82:
+step94:
 	VMOVUPD       (R11), Z5
 	VMOVUPS       (R10), Z6
 	VFMADD231PD   Z6, Z5, Z0
@@ -5802,7 +5912,7 @@ step82:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step82
+	JNZ           step94
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPD        Y5, Y0, Y0
@@ -5847,7 +5957,7 @@ step82:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group81
+	JNZ           group93
 	VZEROUPPER
 	RET
 
@@ -5862,7 +5972,7 @@ TEXT ·dotsF64AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group83:
+group95:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5878,7 +5988,7 @@ group83:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step84:
+step96:
 	VMOVUPD       (R11), Z6
 	VMOVUPS       (R10), Z7
 	VFMADD231PD   Z7, Z6, Z0
@@ -5897,7 +6007,7 @@ step84:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step84
+	JNZ           step96
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPD        Y6, Y0, Y0
@@ -5950,7 +6060,7 @@ step84:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group83
+	JNZ           group95
 	VZEROUPPER
 	RET
 
@@ -5965,7 +6075,7 @@ TEXT ·dotsF64AVX512x1x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), SI
 	MOVQ 40(AX), DI
 
-group85:
+group97:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, R10
@@ -5976,7 +6086,7 @@ group85:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step86:
+step98:
 	VMOVUPD       (R10), Z4
 	VMOVUPD       (R10)(BX*1), Z5
 	VMOVUPD       (R10)(BX*2), Z6
@@ -5994,7 +6104,7 @@ step86:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R9
 	DECQ          R8
-	JNZ           step86
+	JNZ           step98
 	MOVQ          SI, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPD        Y4, Y0, Y0
@@ -6028,7 +6138,7 @@ step86:
 	ADDQ          $+32, SI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group85
+	JNZ           group97
 	VZEROUPPER
 	RET
 
@@ -6043,7 +6153,7 @@ TEXT ·dotsF64AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group87:
+group99:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6058,7 +6168,7 @@ group87:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step88:
+step100:
 	VMOVUPD       (R11), Z8
 	VMOVUPD       (R11)(BX*1), Z9
 	VMOVUPD       (R11)(BX*2), Z10
@@ -6081,7 +6191,7 @@ step88:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step88
+	JNZ           step100
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -6144,7 +6254,7 @@ step88:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group87
+	JNZ           group99
 	VZEROUPPER
 	RET
 
@@ -6159,7 +6269,7 @@ TEXT ·dotsF64AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group89:
+group101:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6178,7 +6288,7 @@ group89:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step90:
+step102:
 	VMOVUPD       (R11), Z12
 	VMOVUPD       (R11)(BX*1), Z13
 	VMOVUPD       (R11)(BX*2), Z14
@@ -6206,7 +6316,7 @@ step90:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step90
+	JNZ           step102
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPD        Y12, Y0, Y0
@@ -6298,7 +6408,7 @@ step90:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group89
+	JNZ           group101
 	VZEROUPPER
 	RET
 
@@ -6313,7 +6423,7 @@ TEXT ·dotsF64AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group91:
+group103:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6337,7 +6447,7 @@ group91:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step92:
+step104:
 	VMOVUPD       (R11), Z16
 	VMOVUPD       (R11)(BX*1), Z17
 	VMOVUPD       (R11)(BX*2), Z18
@@ -6370,7 +6480,7 @@ step92:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step92
+	JNZ           step104
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPD        Y16, Y0, Y0
@@ -6491,7 +6601,7 @@ step92:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group91
+	JNZ           group103
 	VZEROUPPER
 	RET
 
@@ -6506,7 +6616,7 @@ TEXT ·dotsF64AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group93:
+group105:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6534,7 +6644,7 @@ group93:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step94:
+step106:
 	VMOVUPD       (R11), Z20
 	VMOVUPD       (R11)(BX*1), Z21
 	VMOVUPD       (R11)(BX*2), Z22
@@ -6572,7 +6682,7 @@ step94:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step94
+	JNZ           step106
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPD        Y20, Y0, Y0
@@ -6722,7 +6832,7 @@ step94:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group93
+	JNZ           group105
 	VZEROUPPER
 	RET
 
@@ -6737,7 +6847,7 @@ TEXT ·dotsF64AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group95:
+group107:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6770,7 +6880,7 @@ group95:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step96:
+step108:
 	VMOVUPD       (R11), Z24
 	VMOVUPD       (R11)(BX*1), Z25
 	VMOVUPD       (R11)(BX*2), Z26
@@ -6813,7 +6923,7 @@ step96:
 	ADDQ          $+64, R15
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step96
+	JNZ           step108
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPD        Y24, Y0, Y0
@@ -6992,6 +7102,6 @@ step96:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group95
+	JNZ           group107
 	VZEROUPPER
 	RET

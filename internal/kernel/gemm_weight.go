@@ -15,7 +15,7 @@ import (
 //	for r < rows of the groups, i < rows of x { out[i,r] = Σ x[i,k]*w[r,k] }
 //
 // Strides are in bytes; k goes over steps whole vectors of w as stored. The sum
-// runs in the lanes of one vector, added together at the end.
+// runs in the lanes of one vector or four, added together at the end.
 type dots struct {
 	x      unsafe.Pointer
 	xRow   int
@@ -30,8 +30,9 @@ type dots struct {
 // streams are a variant's kernels for few rows of x, by the kind of the weight:
 // for single rows of w, and for groups of rows, each by the rows of x.
 type streams struct {
-	bytes  int // of w in a step
-	group  int // rows of w in a group
+	bytes  int  // of w in a step
+	group  int  // rows of w in a group
+	linear bool // a single row of x goes by single rows of w
 	kernel [kinds + 1][2][]func(*dots)
 }
 
@@ -164,6 +165,9 @@ func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, siz
 	kernels := &s.kernel[k]
 	parts, height := blocks(xn, len(kernels[1])-1, 1)
 	whole := wn / s.group * s.group
+	if xn == 1 && s.linear {
+		whole = 0
+	}
 	// A group of weight rows passes all rows of x while the caches hold it.
 	unit := max(1, 32<<10/d.wRow/s.group) * s.group
 	for r := 0; r < wn; {

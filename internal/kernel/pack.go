@@ -56,7 +56,9 @@ type packers struct {
 // genericPackers are those of an engine whose vectors have the given width.
 func genericPackers[T float](width int) packers {
 	p := packers{spread: func(p *packing) { spread[T](p) }}
-	for k := range kinds {
+	p.copyRows[native] = func(p *packing) { copyNative[T](p, width) }
+	p.transpose[native] = func(p *packing) { transposeNative[T](p, width) }
+	for k := bf16; k < kinds; k++ {
 		load := loader[T](k)
 		p.copyRows[k] = func(p *packing) { copyRows(p, width, load) }
 		p.transpose[k] = func(p *packing) { transpose(p, width, load) }
@@ -86,6 +88,33 @@ func copyRows[T float](p *packing, width int, load func(unsafe.Pointer, int) T) 
 			d[j] = load(s, j)
 		}
 		clear(d[cols:])
+	}
+}
+
+func copyNative[T float](p *packing, width int) {
+	cols := (p.vecs-1)*width + bits.OnesCount64(p.mask)
+	for i := range p.rows {
+		d := unsafe.Slice((*T)(unsafe.Add(p.dst, i*p.dstStride)), p.vecs*width)
+		copy(d, unsafe.Slice((*T)(unsafe.Add(p.src, i*p.srcStride)), cols))
+		clear(d[cols:])
+	}
+}
+
+// transposeNative reads rows from end to end, so that they stream.
+func transposeNative[T float](p *packing, width int) {
+	cols := (p.vecs-1)*width + bits.OnesCount64(p.mask)
+	step := p.dstStride / elemSize[T]()
+	d := unsafe.Slice((*T)(p.dst), (cols-1)*step+width)
+	for i := range width {
+		if i >= p.rows {
+			for j := range cols {
+				d[j*step+i] = 0
+			}
+			continue
+		}
+		for j, v := range unsafe.Slice((*T)(unsafe.Add(p.src, i*p.srcStride)), cols) {
+			d[j*step+i] = v
+		}
 	}
 }
 

@@ -68,7 +68,11 @@ func genDots(dir string, s isa) error {
 			for x := 1; x <= most; x++ {
 				name := fmt.Sprintf("dots%s%sx%dx%d", src.name, s.name, x, r)
 				f.text(name, fmt.Sprintf("multiplies %d rows of x with groups of %d rows of w.", x, r), "(d *dots)")
-				f.dotsKernel(s, src, x, r)
+				if x == 1 && r == 1 {
+					f.dotKernel(s, src)
+				} else {
+					f.dotsKernel(s, src, x, r)
+				}
 				table += "\t\t" + name + ",\n"
 			}
 			table += "\t},\n"
@@ -150,6 +154,79 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	f.LEAQ(idx(pw, wRow, wn, 0), pw)
 	f.DECQ(groups)
 	f.JNZ(operand.LabelRef(group))
+	f.VZEROUPPER()
+	f.RET()
+}
+
+// dotKernel is dotsKernel for one row of x and rows of w one by one: w is read
+// from end to end as one stream, into four sums.
+func (f *file) dotKernel(s isa, src source) {
+	args := f.pointer("d")
+	field := func(off int) reg.GPVirtual {
+		r := f.GP64()
+		f.MOVQ(at(args, off), r)
+		return r
+	}
+	const sums, ahead = 4, 4096
+	e := src.elem
+	vecs := e.bytes / src.bytes
+	in := s.bytes / vecs
+	pw, groups, wRow, out := field(dotsW), field(dotsGroups), field(dotsWRow), field(dotsOut)
+	row, quad, tail, single, done := f.fresh("row"), f.fresh("quad"), f.fresh("tail"), f.fresh("single"), f.fresh("done")
+	f.Label(row)
+	steps, px, q := field(dotsSteps), field(dotsX), f.GP64()
+	f.MOVQ(pw, q)
+	for i := range sums {
+		f.zero(s, s.vec(i))
+	}
+	step := func(u, acc int) {
+		for v := range vecs {
+			w := s.vec(sums + (u*vecs+v)%8)
+			f.loadWide(s, src, at(q, u*s.bytes+v*in), w)
+			f.fma(e, at(px, (u*vecs+v)*s.bytes), w, s.vec(acc))
+		}
+	}
+	f.SUBQ(operand.I8(sums), steps)
+	f.JLT(operand.LabelRef(tail))
+	f.Label(quad)
+	for u := range sums {
+		step(u, u)
+		if u*s.bytes%64 == 0 {
+			f.PREFETCHT0(at(q, u*s.bytes+ahead))
+		}
+	}
+	f.ADDQ(operand.I32(sums*s.bytes), q)
+	f.ADDQ(operand.I32(sums*vecs*s.bytes), px)
+	f.SUBQ(operand.I8(sums), steps)
+	f.JGE(operand.LabelRef(quad))
+	f.Label(tail)
+	f.ADDQ(operand.I8(sums), steps)
+	f.JZ(operand.LabelRef(done))
+	f.Label(single)
+	step(0, 0)
+	f.ADDQ(operand.I32(s.bytes), q)
+	f.ADDQ(operand.I32(vecs*s.bytes), px)
+	f.DECQ(steps)
+	f.JNZ(operand.LabelRef(single))
+	f.Label(done)
+	for _, p := range [][2]int{{0, 2}, {1, 3}, {0, 1}} {
+		if e == f32 {
+			f.VADDPS(s.vec(p[1]), s.vec(p[0]), s.vec(p[0]))
+		} else {
+			f.VADDPD(s.vec(p[1]), s.vec(p[0]), s.vec(p[0]))
+		}
+	}
+	if e == f32 {
+		f.sumAcross(s, 0, 1)
+		f.VMOVSS(xmm[0], at(out, 0))
+	} else {
+		f.sumAcross64(s, 0, 1)
+		f.VMOVSD(xmm[0], at(out, 0))
+	}
+	f.ADDQ(operand.I8(e.bytes), out)
+	f.ADDQ(wRow, pw)
+	f.DECQ(groups)
+	f.JNZ(operand.LabelRef(row))
 	f.VZEROUPPER()
 	f.RET()
 }
