@@ -72,7 +72,7 @@ func (k *krylov) check(final bool) verdict {
 	kappa := v.theta[at]
 	// By Ky Fan the excess is at least what it is to first order.
 	if !final && (k.missing(captured+sum(v.rho)/kappa, captured) > k.opt.Tolerance ||
-		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, 0.75*kappa) > k.opt.RouterTolerance) {
+		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, 0.75*kappa) > 0.7*k.opt.RouterTolerance) {
 		return k.judge(v, captured)
 	}
 	probed := eigenvalues(workers, k.gram(4/kappa))

@@ -89,8 +89,8 @@ const (
 	// DefaultTolerance is the share of the best energy that may be missed.
 	DefaultTolerance = 1e-3
 	// DefaultRouterTolerance is the angle in radians that the router's
-	// subspace may be off: 1 − cos² of it is 0.04 %.
-	DefaultRouterTolerance = 0.02
+	// subspace may be off: 1 − cos² of it is 0.09 %.
+	DefaultRouterTolerance = 0.03
 	// RouterGap is the ratio σ_g/σ_{g+1} above which the router's subspace is
 	// well defined and its angle is guaranteed.
 	RouterGap = 1.01

@@ -125,7 +125,7 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 	}
 	k = newKrylov(op, opt, energy, limit)
 	k.start(block)
-	first := 2*opt.Rank + block/2
+	first := 3 * opt.Rank // a smaller basis hardly ever suffices
 	for {
 		full := k.d+k.w.Rows > limit
 		if !full && !k.extend() {
