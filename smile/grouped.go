@@ -32,6 +32,74 @@ func (l *Linear) group(p *nn.Pass, r routing) groups {
 	return g
 }
 
+// forwardOne writes y where every token has one expert, whose weight then is 1:
+// with the tokens sorted by expert, base and experts add up in place, and the
+// way back adds the biases. scores [N, touched·g] are the routers'
+// down-projections.
+func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
+	g := l.group(p, r)
+	rank := 0
+	for i := range l.experts {
+		rank = max(rank, l.experts[i].rank)
+	}
+	xs, ys, down := x, y, p.Matrix(x.Rows, rank)
+	if x.Rows > 1 {
+		xs, ys = p.Matrix(x.Rows, x.Cols), p.Matrix(x.Rows, y.Cols)
+	}
+	if p.Serial(x.Rows, x.Cols) {
+		l.gather(xs, down, x, scores, g, r, 0, x.Rows)
+	} else {
+		p.ForRows(x.Rows, x.Cols, func(lo, hi int) { l.gather(xs, down, x, scores, g, r, lo, hi) })
+	}
+	bare := nn.Dense{Weight: l.base.Weight}
+	bare.Forward(p, ys, xs)
+	l.restDown(p, xs, down, g)
+	problems := p.Problems(len(l.experts))[:0]
+	for i := range l.experts {
+		e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
+		c := ys.Slice(lo, hi, 0, ys.Cols)
+		switch {
+		case lo == hi:
+		case e.dense.Rows > 0:
+			problems = append(problems, kernel.Problem{C: c, X: xs.Slice(lo, hi, 0, xs.Cols), W: e.dense, Beta: 1})
+		case e.rank > 0:
+			problems = append(problems, kernel.Problem{C: c, X: down.Slice(lo, hi, 0, e.rank), W: e.us, Beta: 1})
+		}
+	}
+	kernel.GemmGroup(p.Workers, problems)
+	if p.Serial(y.Rows, y.Cols) {
+		l.back(y, ys, g, r, 0, y.Rows)
+		return
+	}
+	p.ForRows(y.Rows, y.Cols, func(lo, hi int) { l.back(y, ys, g, r, lo, hi) })
+}
+
+// back writes rows [lo,hi) of y: their sorted rows plus the biases.
+func (l *Linear) back(y, ys kernel.Matrix, g groups, r routing, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		from, to := ys.Row(int(g.at[i])), y.Row(i)
+		if b := l.experts[r.selected[i]].sum; b != nil {
+			kernel.Add(to, from, b)
+		} else {
+			copy(to, from)
+		}
+	}
+}
+
+// restDown writes the down-projections beyond the router's rows.
+func (l *Linear) restDown(p *nn.Pass, xs, down kernel.Matrix, g groups) {
+	problems := p.Problems(len(l.experts))[:0]
+	for i := range l.experts {
+		e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
+		if lo < hi && e.rest.Rows > 0 {
+			problems = append(problems, kernel.Problem{
+				C: down.Slice(lo, hi, l.g, e.rank), X: xs.Slice(lo, hi, 0, xs.Cols), W: e.rest,
+			})
+		}
+	}
+	kernel.GemmGroup(p.Workers, problems)
+}
+
 // forwardGrouped adds the experts' part to y, the tokens sorted by expert;
 // scores [N, touched·g] are the routers' down-projections.
 func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
@@ -52,16 +120,7 @@ func (l *Linear) forwardGrouped(p *nn.Pass, y, x, scores kernel.Matrix, r routin
 	} else {
 		p.ForRows(x.Rows, x.Cols, func(lo, hi int) { l.gather(xs, down, x, scores, g, r, lo, hi) })
 	}
-	problems := p.Problems(len(l.experts))[:0]
-	for i := range l.experts {
-		e, lo, hi := &l.experts[i], int(g.start[i]), int(g.start[i+1])
-		if lo < hi && e.rest.Rows > 0 {
-			problems = append(problems, kernel.Problem{
-				C: down.Slice(lo, hi, l.g, e.rank), X: xs.Slice(lo, hi, 0, xs.Cols), W: e.rest,
-			})
-		}
-	}
-	kernel.GemmGroup(p.Workers, problems)
+	l.restDown(p, xs, down, g)
 	l.up(p, y, xs, down, g, r)
 	l.addBias(y, r)
 }

@@ -44,6 +44,7 @@ type linearExpert struct {
 	us      kernel.Weight // grouped: [out, r_e]
 	dense   kernel.Weight // [out, in] where it is kept whole
 	bias    []float32     // [out], or nil
+	sum     []float32     // the base's bias plus bias, or nil
 }
 
 // NewLinear returns the fused form of base, reading module m's tensors through
@@ -103,6 +104,7 @@ func (l *Linear) load(m *Module, parts []Part, get func(string) (tensor.Tensor, 
 			}
 			l.biased = true
 		}
+		e.sum = added(l.base.Bias, e.bias)
 		if part.Rank == Dense {
 			if e.dense, err = nn.Weight(part.Dense); err != nil {
 				return fmt.Errorf("smile: %s: %w", DenseName(m.Name, i), err)
@@ -136,6 +138,19 @@ func (l *Linear) load(m *Module, parts []Part, get func(string) (tensor.Tensor, 
 	return err
 }
 
+// added returns a + b; nil stands for zeros.
+func added(a, b []float32) []float32 {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	sum := make([]float32, len(a))
+	kernel.Add(sum, a, b)
+	return sum
+}
+
 // whole reads a tensor of which Split has checked the shape; size 0 says that
 // there is none.
 func whole(name string, size int, get func(string) (tensor.Tensor, bool, error)) (kernel.Weight, error) {
@@ -161,7 +176,6 @@ func (l *Linear) Out() int { return l.base.Out() }
 
 // Forward writes y [N, out] for x [N, in].
 func (l *Linear) Forward(p *nn.Pass, y, x kernel.Matrix) {
-	l.base.Forward(p, y, x)
 	if x.Rows == 0 {
 		return
 	}
@@ -175,9 +189,14 @@ func (l *Linear) Forward(p *nn.Pass, y, x kernel.Matrix) {
 		kernel.GemmWeight(p.Workers, down, x, weights, 0)
 	}
 	r := l.route(p, down)
-	if l.grouped {
+	switch {
+	case l.grouped && l.topK == 1:
+		l.forwardOne(p, y, x, down, r)
+	case l.grouped:
+		l.base.Forward(p, y, x)
 		l.forwardGrouped(p, y, x, down, r)
-	} else {
+	default:
+		l.base.Forward(p, y, x)
 		l.forwardStacked(p, y, x, down, r)
 	}
 	p.Release(m)
