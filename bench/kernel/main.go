@@ -33,8 +33,9 @@ func main() {
 	script := flag.String("peer", filepath.Join("bench", "kernel", "peer.py"), "the peer's script")
 	out := flag.String("json", "", "write the figures to this file")
 	rounds := flag.Int("rounds", 15, "rounds per figure")
+	byCPU := flag.Bool("cpu", false, "one thread, by its CPU seconds instead of the wall clock, for a machine that others share")
 	flag.Parse()
-	if err := run(*python, *script, *out, *rounds); err != nil {
+	if err := run(*python, *script, *out, *rounds, *byCPU); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/kernel:", err)
 		os.Exit(1)
 	}
@@ -58,13 +59,19 @@ type Report struct {
 	Machine  string            `json:"machine"`
 	Go       string            `json:"go"`
 	Variant  string            `json:"variant"`
+	Clock    string            `json:"clock"`
 	Versions map[string]string `json:"versions,omitempty"`
 	Rows     []Row             `json:"rows"`
 }
 
-func run(python, script, out string, rounds int) error {
-	r := Report{Machine: machine(), Go: runtime.Version(), Variant: kernel.Variant()}
-	for _, threads := range []int{1, 2} {
+func run(python, script, out string, rounds int, byCPU bool) error {
+	r := Report{Machine: machine(), Go: runtime.Version(), Variant: kernel.Variant(), Clock: "wall"}
+	start := time.Now()
+	clock, most := func() time.Duration { return time.Since(start) }, 2
+	if byCPU {
+		r.Clock, clock, most = "CPU", cpuTime, 1
+	}
+	for threads := 1; threads <= most; threads++ {
 		if threads > runtime.GOMAXPROCS(0) {
 			break
 		}
@@ -77,7 +84,7 @@ func run(python, script, out string, rounds int) error {
 				return err
 			}
 		}
-		b := bench{threads: threads, rounds: rounds, peer: p}
+		b := bench{threads: threads, rounds: rounds, peer: p, clock: clock, byCPU: byCPU}
 		if err := b.all(); err != nil {
 			return err
 		}
@@ -101,7 +108,7 @@ func run(python, script, out string, rounds int) error {
 
 // markdown prints the report as a fragment of a page.
 func (r Report) markdown(w io.Writer) {
-	fmt.Fprintf(w, "Machine: %s; %s; kernels %s", r.Machine, r.Go, r.Variant)
+	fmt.Fprintf(w, "Machine: %s; %s; kernels %s; by the %s clock", r.Machine, r.Go, r.Variant, r.Clock)
 	for _, k := range []string{"blas", "coretype", "numpy", "torch"} {
 		if v := r.Versions[k]; v != "" {
 			fmt.Fprintf(w, "; %s %s", k, v)
@@ -122,7 +129,27 @@ func (r Report) markdown(w io.Writer) {
 type bench struct {
 	threads, rounds int
 	peer            *peer
+	clock           func() time.Duration
+	byCPU           bool
 	rows            []Row
+}
+
+// seconds returns what f takes.
+func (b *bench) seconds(f func()) float64 {
+	start := b.clock()
+	f()
+	return (b.clock() - start).Seconds()
+}
+
+// floorRate returns floor's rate by the bench's clock.
+func (b *bench) floorRate(floor func() float64) float64 {
+	start := time.Now()
+	var rate float64
+	s := b.seconds(func() { rate = floor() })
+	if !b.byCPU {
+		return rate
+	}
+	return rate * time.Since(start).Seconds() / s
 }
 
 func (b *bench) all() error {
@@ -162,17 +189,19 @@ func (b *bench) measure(row Row, work float64, ours func(), floor func() float64
 	var rates, floors, theirs, ofFloor, ofPeer []float64
 	ours()
 	for range b.rounds {
-		f := floor()
-		start := time.Now()
-		ours()
-		rate := work / time.Since(start).Seconds() / 1e9
+		f := b.floorRate(floor)
+		rate := work / b.seconds(ours) / 1e9
 		rates, floors, ofFloor = append(rates, rate), append(floors, f), append(ofFloor, rate/f)
 		if b.peer == nil || request == "" {
 			continue
 		}
-		seconds, err := ask[float64](b.peer, request)
+		both, err := ask[[2]float64](b.peer, request)
 		if err != nil {
 			return err
+		}
+		seconds := both[0]
+		if b.byCPU {
+			seconds = both[1]
 		}
 		theirs, ofPeer = append(theirs, work/seconds/1e9), append(ofPeer, rate*seconds*1e9/work)
 	}
@@ -221,13 +250,8 @@ func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 	ours()
 	peer()
 	for range b.rounds {
-		f := b.fma()
-		start := time.Now()
-		ours()
-		middle := time.Now()
-		peer()
-		end := time.Now()
-		rate, other := work/middle.Sub(start).Seconds()/1e9, work/end.Sub(middle).Seconds()/1e9
+		f := b.floorRate(b.fma)
+		rate, other := work/b.seconds(ours)/1e9, work/b.seconds(peer)/1e9
 		rates, floors, ofFloor = append(rates, rate), append(floors, f), append(ofFloor, rate/f)
 		theirs, ofPeer = append(theirs, other), append(ofPeer, rate/other)
 	}
