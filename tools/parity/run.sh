@@ -7,6 +7,7 @@
 # The tiny pool of the tests is always used; the real pools of a checkout with
 # ../shared beside it (or $SMELT_SHARED) too, where they are.
 set -eu
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small matrices: threads only wait for one another
 smelt=$1
 python=$2
 here=$(dirname "$0")
