@@ -318,15 +318,20 @@ func (p *Plan) addUnits(in *Inputs) error {
 		if done[t.Name] {
 			continue
 		}
-		name := t.Name
-		if m, ok := strings.CutSuffix(name, ".bias"); ok && in.Base.Kind(name) == checkpoint.Bias {
-			if w, found := in.Base.Lookup(m + ".weight"); found {
-				name = w.Name // its layer comes now
-			}
-		}
-		u, err := p.unit(in, name)
+		u, err := p.unit(in, t.Name)
 		if err != nil {
 			return err
+		}
+		if m, ok := strings.CutSuffix(t.Name, ".bias"); ok {
+			if w, found := in.Base.Lookup(m + ".weight"); found {
+				layer, err := p.unit(in, w.Name)
+				if err != nil {
+					return err
+				}
+				if layer.Action == ActionFuse {
+					u = layer // which writes the bias too
+				}
+			}
 		}
 		for _, t := range u.Tensors {
 			done[t] = true
