@@ -368,7 +368,7 @@ func TestVerify(t *testing.T) {
 	}
 	flip := func(data []byte) []byte { data[len(data)-5] ^= 1; return data }
 	restore := damage("/out/model-00002-of-00002.safetensors", flip)
-	verify("a flipped bit", up_proj.smile.us" has another checksum`, nil)
+	verify("a flipped bit", `up_proj.smile.us" has another checksum`, nil)
 	restore()
 	restore = damage("/out/tokenizer_config.json", flip)
 	verify("a changed file", `file "tokenizer_config.json"`, nil)
