@@ -145,15 +145,11 @@ func (b *bench) seconds(f func()) float64 {
 	return (b.clock() - start).Seconds()
 }
 
-// floorRate returns floor's rate by the bench's clock.
+// floorRate returns the rate in 10⁹ a second of a floor, which returns its work.
 func (b *bench) floorRate(floor func() float64) float64 {
-	start := time.Now()
-	var rate float64
-	s := b.seconds(func() { rate = floor() })
-	if !b.byCPU {
-		return rate
-	}
-	return rate * time.Since(start).Seconds() / s
+	var work float64
+	s := b.seconds(func() { work = floor() })
+	return work / s / 1e9
 }
 
 func (b *bench) all() error {
@@ -187,7 +183,7 @@ func (b *bench) all() error {
 }
 
 // measure adds a row: work is done by each call of ours, per second of which
-// the rate is counted; floor returns a rate; request asks the peer.
+// the rate is counted; floor returns its work; request asks the peer.
 func (b *bench) measure(row Row, work float64, ours func(), floor func() float64, request string) error {
 	row.Threads = b.threads
 	var rates, floors, theirs, ofPeer []float64

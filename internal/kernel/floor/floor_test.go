@@ -3,11 +3,11 @@ package floor
 import "testing"
 
 func TestFloors(t *testing.T) {
-	if got := FMA(2); !(got > 0.01) {
-		t.Errorf("FMA(2) = %v GFLOP/s", got)
+	if got := FMA(2); !(got > 1e6) {
+		t.Errorf("FMA(2) = %v operations", got)
 	}
-	if got := Read(2, make([]byte, 1<<20)); !(got > 0.01) {
-		t.Errorf("Read(2, 1 MiB) = %v GB/s", got)
+	if got := Read(2, make([]byte, 1<<20)); got != 1<<20 {
+		t.Errorf("Read(2, 1 MiB) = %v bytes", got)
 	}
 	if got := Read(2, nil); got != 0 {
 		t.Errorf("Read(2, nothing) = %v, want 0", got)
@@ -15,9 +15,9 @@ func TestFloors(t *testing.T) {
 }
 
 func BenchmarkFMA(b *testing.B) {
-	var best float64
+	var flop float64
 	for b.Loop() {
-		best = max(best, FMA(1))
+		flop += FMA(1)
 	}
-	b.ReportMetric(best, "GFLOP/s")
+	b.ReportMetric(flop/float64(b.Elapsed().Nanoseconds()), "GFLOP/s")
 }
