@@ -13,8 +13,20 @@ import (
 // shapes covers square, tall and wide matrices, below and above the sizes at
 // which algorithms change.
 var shapes = [][2]int{
-	{1, 1}, {1, 7}, {7, 1}, {2, 2}, {5, 3}, {3, 5}, {24, 24}, {25, 25}, {31, 64},
-	{65, 65}, {100, 40}, {40, 100}, {130, 129}, {200, 96},
+	{1, 1},
+	{1, 7},
+	{7, 1},
+	{2, 2},
+	{5, 3},
+	{3, 5},
+	{24, 24},
+	{25, 25},
+	{31, 64},
+	{65, 65},
+	{100, 40},
+	{40, 100},
+	{130, 129},
+	{200, 96},
 }
 
 // tolerances of float32 results: of an orthonormal basis, and of energies.
@@ -174,8 +186,12 @@ func RunHostile(t *testing.T, f func(linalg.Matrix, linalg.Options) (linalg.SVD,
 	}
 	ok := Round(Gaussian(6, 5, 4))
 	for _, opt := range []linalg.Options{
-		{Rank: -1}, {Rank: 2, RouterRank: -1}, {Rank: 2, Tolerance: -1}, {Rank: 2, Tolerance: 1},
-		{Rank: 2, Tolerance: math.NaN()}, {Rank: 2, RouterTolerance: 2},
+		{Rank: -1},
+		{Rank: 2, RouterRank: -1},
+		{Rank: 2, Tolerance: -1},
+		{Rank: 2, Tolerance: 1},
+		{Rank: 2, Tolerance: math.NaN()},
+		{Rank: 2, RouterTolerance: 2},
 	} {
 		if _, err := f(ok, opt); err == nil {
 			t.Errorf("%+v: no error", opt)
