@@ -48,7 +48,7 @@ vuln: ## govulncheck: needs the vulnerability database on the internet
 
 .PHONY: gen
 gen: ## generate the assembly again; CI requires a clean diff
-	cd internal/kernel/_gen && $(GO) run . 
+	$(GO) generate ./internal/kernel
 
 .PHONY: peers
 peers: ## the Python environment that smelt is held against (8 GB)

@@ -6,7 +6,7 @@ python=$1
 out=${SMELT_BENCH:-/var/tmp/smelt-bench}
 mkdir -p "$out"
 export OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
-go run ./bench/kernel -python "$python" -o "$out"
+go run ./bench/kernel -python "$python" -json "$out/kernel.json" > "$out/kernel.md"
 "$python" bench/linalg/run.py --out "$out" --large
 "$python" bench/fuse/run.py --out "$out"
 "$python" bench/models/run.py --work "$out"

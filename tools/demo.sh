@@ -1,9 +1,9 @@
 #!/bin/sh
-# make demo: two random base-sized checkpoints are no pool worth looking at, so
-# this fuses the bundled one if it is there, else the tiny one of the tests.
+# make demo: fuses the bundled vision pool (a mini CLIP and eight fine-tunes of
+# it), shows what is in the result, and checks it.
 set -eu
 smelt=$1
-pool=tools/parity/testdata/fuse
+pool=examples/pools/vision
 out=smelt-demo
 rm -rf "$out" && mkdir "$out"
 run() {
@@ -12,8 +12,11 @@ run() {
   "$smelt" "$@"
 }
 run inspect $pool/base
-run fuse $pool/base $pool/experts/algebra $pool/experts/botany $pool/experts/chess $pool/experts/dance -o $out/fused --energy 0.95 --router-rank 2
+run fuse $pool/base $pool/experts/* -o $out/fused --budget 1.5x --router-rank 8
 run inspect $out/fused
-run verify $out/fused $pool/base $pool/experts/algebra $pool/experts/botany $pool/experts/chess $pool/experts/dance
+run verify $out/fused $pool/base $pool/experts/*
+run edit $out/fused --drop clocks --drop plates -o $out/six
 echo
-echo "The fused checkpoint is in $out/fused. Next: smelt fuse BASE EXPERT... -o OUT on your own models."
+echo "Eight fine-tunes in one checkpoint: $out/fused. It loads in transformers:"
+echo "  AutoModel.from_pretrained(\"$out/fused\", trust_remote_code=True)"
+echo "Next: bin/smelt fuse BASE EXPERT... -o OUT on your own models; bin/smelt --help."
