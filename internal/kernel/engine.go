@@ -96,7 +96,10 @@ func (e *engine[T]) multiply(workers, m, n, k int, alpha T, a, b operand, beta T
 		workers = 1
 	}
 	p := product[T]{engine: e, left: a, right: b, alpha: alpha, beta: beta, c: c, cStride: cStride, m: m, n: n, k: k}
-	if e.cost(b.transposed(), a.transposed(), n, m) < e.cost(a, b, m, n) {
+	// Swapped roles leave the transpose, element by element: of weight where k
+	// is small.
+	back := 3 * e.lanes * m * n / (2 * k)
+	if e.cost(b.transposed(), a.transposed(), n, m)+back < e.cost(a, b, m, n) {
 		p.left, p.right, p.m, p.n, p.flip = b.transposed(), a.transposed(), n, m, true
 	}
 	_, p.kLen = blocks(k, blockK, 4)
