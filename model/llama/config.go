@@ -27,7 +27,6 @@ type Config struct {
 	SlidingWindow         *int     `json:"sliding_window"`
 	MaxWindowLayers       int      `json:"max_window_layers"`
 	LayerTypes            []string `json:"layer_types"`
-	PretrainingTP         int      `json:"pretraining_tp"`
 
 	rope *nn.RoPE
 }
