@@ -390,6 +390,8 @@ class _AutoEntry:
 
     @classmethod
     def _resolve(cls, config):
+        if not hasattr(config, "smile"):
+            raise ValueError(f"{type(config).__name__} is not the configuration of a fused model: load it with AutoConfig")
         mapping = getattr(transformers, cls.auto_class)._model_mapping
         base_config = type(config).base_config_class
         if base_config not in mapping:
@@ -401,9 +403,10 @@ class _AutoEntry:
             base = (wanted or base)[0]
         text = config.sub_configs.get("text_config")
         if text is not None and getattr(base, "config_class", None) is text:
-            kept = {"smile": config.smile, "architectures": config.architectures, "auto_map": config.auto_map}
-            inner = config.get_text_config().to_dict()
-            config = config_class(text.model_type).from_dict({**inner, **kept})
+            # The text model of a larger one, by itself: its configuration becomes the whole one.
+            block = dict(config.smile, base_model_type=text.model_type)
+            kept = {"smile": block, "architectures": config.architectures, "auto_map": config.auto_map}
+            config = config_class(text.model_type).from_dict({**config.get_text_config().to_dict(), **kept})
         return model_class(base), config
 
     @classmethod

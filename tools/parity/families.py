@@ -82,6 +82,20 @@ FAMILIES = {
     "gemma2": Family("Gemma2Config", "AutoModelForCausalLM", decoder(head_dim=8, sliding_window=8), ["q_proj", "v_proj"], head="AutoModel"),
     "phi": Family("PhiConfig", "AutoModelForCausalLM", decoder(num_key_value_heads=4), ["q_proj", "v_proj"], head="AutoModel"),
     "phi3": Family("Phi3Config", "AutoModelForCausalLM", decoder(num_key_value_heads=4), ["qkv_proj"], head="AutoModel"),
+    "qwen3_5": Family(
+        "Qwen3_5Config", "AutoModelForImageTextToText", {}, [], False,
+        {
+            "text_config": decoder(
+                head_dim=8, num_hidden_layers=4, linear_num_value_heads=4, linear_num_key_heads=2,
+                linear_key_head_dim=8, linear_value_head_dim=8,
+            ),
+            "vision_config": dict(
+                depth=2, hidden_size=32, intermediate_size=48, num_heads=4, out_hidden_size=32, patch_size=4,
+                spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16,
+            ),
+        },
+        head="AutoModelForCausalLM",
+    ),
     "whisper": Family(
         "WhisperConfig", "AutoModelForSpeechSeq2Seq",
         dict(vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
