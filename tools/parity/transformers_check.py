@@ -128,6 +128,8 @@ def vllm_like(out):
         for key, value in load_tensors(out).items():
             if key.removeprefix(prefix) in known:
                 known.pop(key.removeprefix(prefix)).copy_(value)
+            else:
+                assert ".smile." not in key, f"{key} has no parameter: does its module say bias?"
     assert not known, f"not loaded: {list(known)[:3]}"
     return model.eval()
 
