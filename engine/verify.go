@@ -64,7 +64,9 @@ func Verify(ctx context.Context, fsys vfs.FS, dir string, sources *Inputs, worke
 	v := &Verification{}
 	total := f.whole.Bytes()
 	if sources != nil {
-		total += f.Base.Bytes() * int64(1+len(sources.Experts))
+		for _, m := range f.Config.Modules {
+			total += f.deltaBytes(&m, len(sources.Experts))
+		}
 	}
 	progress.start("verify", total)
 	defer progress.done()
@@ -225,10 +227,15 @@ func (f *Fused) verifySources(ctx context.Context, in *Inputs, v *Verification, 
 		return f.measure(&f.Config.Modules[i], in)
 	}, func(i int, found []Fidelity) error {
 		v.Fidelity = append(v.Fidelity, found...)
-		m := &f.Config.Modules[i]
-		progress.add(int64(m.In) * int64(m.Out) * 4 * int64(len(in.Experts)))
+		progress.add(f.deltaBytes(&f.Config.Modules[i], len(in.Experts)))
 		return nil
 	})
+}
+
+// deltaBytes is about what must be read to measure one module.
+func (f *Fused) deltaBytes(m *smile.Module, experts int) int64 {
+	w, _ := f.Base.Lookup(m.Name + ".weight")
+	return w.Bytes() * int64(experts)
 }
 
 // measure compares the stored factors of one module with the experts' deltas.

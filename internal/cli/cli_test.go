@@ -1,6 +1,8 @@
 package cli_test
 
 import (
+	"image"
+	"image/png"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,13 +22,30 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// vision is the bundled pool of a mini CLIP.
+const vision = "../../examples/pools/vision"
+
 // TestScripts runs the transcripts in testdata/script. Each finds the pool in
-// its working directory: base, and experts/algebra, botany, chess and dance.
+// its working directory: base, and experts/algebra, botany, chess and dance. The
+// bundled vision pool is $VISION, and picture.png a picture of its kind.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			pool, err := filepath.Abs(filepath.FromSlash(vision))
+			if err != nil {
+				return err
+			}
+			env.Setenv("VISION", pool)
+			picture, err := os.Create(filepath.Join(env.WorkDir, "picture.png"))
+			if err != nil {
+				return err
+			}
+			defer picture.Close()
+			if err := png.Encode(picture, image.NewRGBA(image.Rect(0, 0, 40, 32))); err != nil {
+				return err
+			}
 			return os.CopyFS(env.WorkDir, os.DirFS(filepath.FromSlash(fixture)))
 		},
 	})
