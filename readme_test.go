@@ -24,7 +24,7 @@ func TestReadme(t *testing.T) {
 		}
 		commands++
 		var out, errs bytes.Buffer
-		if code := cli.Main(strings.Fields(strings.ReplaceAll(args, "/tmp/", tmp+"/")), &out, &errs); code != 0 {
+		if code := cli.Main(fields(strings.ReplaceAll(args, "/tmp/", tmp+"/")), &out, &errs); code != 0 {
 			t.Fatalf("%s: exit %d: %s", line, code, errs.String())
 		}
 		if out.Len() == 0 {
@@ -34,4 +34,16 @@ func TestReadme(t *testing.T) {
 	if commands < 10 {
 		t.Errorf("README.md shows %d commands: the test does not find them", commands)
 	}
+}
+
+// fields splits a command line at spaces outside double quotes.
+func fields(line string) (args []string) {
+	for i, part := range strings.Split(line, `"`) {
+		if i%2 == 1 {
+			args = append(args, part)
+			continue
+		}
+		args = append(args, strings.Fields(part)...)
+	}
+	return args
 }
