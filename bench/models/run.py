@@ -150,11 +150,11 @@ class Torch:
 class Smelt:
     """One task in smelt, in a process of its own that waits for its turns."""
 
-    def __init__(self, binary, task, directory, threads):
+    def __init__(self, binary, task, directory, threads, *more):
         batch = {"images": BATCH, "encode": TEXTS}.get(task, 1)
         self.p = subprocess.Popen(
             [binary, "-dir", directory, "-task", task, "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
-             "-workers", str(threads)],
+             "-workers", str(threads), *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.p.stdout.readline())
 
@@ -210,6 +210,8 @@ def main():
                 name = TASKS[task]
                 dense = make(o.work, name, dtype, False)
                 c = {"smelt": Smelt(binary, task, dense, o.threads), "transformers": Torch(task, dense, dtype, False)}
+                if dtype == "bf16" and task != "decode":  # rounds activations too, as torch does
+                    c["smelt rounded"] = Smelt(binary, task, dense, o.threads, "-round")
                 if not o.no_fused:
                     c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), o.threads)
                     c["fusionbench"] = Torch(task, dense, dtype, True)
@@ -219,10 +221,12 @@ def main():
                 ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
                 row = dict(task=task, model=name, dtype=dtype, unit=unit, speed={k: n / v for k, v in median.items()},
                            times=t, speedup=ratio("transformers", "smelt"))
+                if "smelt rounded" in c:
+                    row["rounded_speedup"] = ratio("transformers", "smelt rounded")
                 if not o.no_fused:
                     row["fused_ratio"] = ratio("smelt fused", "smelt")
                     row["fusionbench_ratio"] = ratio("fusionbench", "transformers")
-                if task == "decode":
+                if task == "decode" and not o.cpu:
                     row["bandwidth"] = bandwidth()
                     row["share_of_bandwidth"] = c["smelt"].about["bytes"] * STEPS / median["smelt"] / row["bandwidth"]
                 rows.append(row)
@@ -239,6 +243,8 @@ def main():
         lines.append(
             f"| {r['task']} | {r['model']} | {r['dtype']} | {s['smelt']:.1f} {r['unit']} | {s['transformers']:.1f} | {r['speedup']:.2f} | "
             f"{r.get('fused_ratio', float('nan')):.2f} | {r.get('fusionbench_ratio', float('nan')):.2f} |")
+        if "rounded_speedup" in r:
+            lines[-1] += f" (with rounded activations × {r['rounded_speedup']:.2f})"
         if "share_of_bandwidth" in r:
             lines[-1] += f" ({r['share_of_bandwidth']:.0%} of {r['bandwidth'] / 1e9:.0f} GB/s)"
     (o.work / "models.md").write_text("\n".join(lines) + "\n")
