@@ -47,7 +47,7 @@ type Result struct {
 	Reason Reason
 }
 
-// ErrStop, returned by a callback, ends the generation without an error.
+// ErrStop is returned by a callback to end the generation without an error.
 var ErrStop = errors.New("stop")
 
 // Run feeds prompt to the session and generates. With text, which may be nil,

@@ -7,7 +7,7 @@ const symBlock = 256
 
 func syrk64(workers int, trans bool, alpha float64, a Matrix64, beta float64, c Matrix64) {
 	lower64(workers, beta, c, func(i0, i1, j1 int) {
-		left, right := a, a
+		var left, right Matrix64
 		if trans {
 			left, right = a.Slice(0, a.Rows, i0, i1), a.Slice(0, a.Rows, 0, j1)
 		} else {

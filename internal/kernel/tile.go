@@ -29,6 +29,8 @@ type tile struct {
 
 // maskTable gives AVX2 its masks: n lanes are the 32 bytes that start n lanes
 // before the middle.
+//
+//lint:ignore U1000 assembly reads it
 var maskTable = [16]uint32{
 	^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0), ^uint32(0),
 }

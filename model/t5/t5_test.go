@@ -195,8 +195,19 @@ func TestBuckets(t *testing.T) {
 		bidirectional bool
 		want          int
 	}{
-		{0, true, 0}, {-7, true, 7}, {7, true, 23}, {-8, true, 8}, {-127, true, 15}, {-128, true, 15}, {-9999, true, 15}, {128, true, 31},
-		{1, false, 0}, {-15, false, 15}, {-16, false, 16}, {-128, false, 31}, {-9999, false, 31},
+		{0, true, 0},
+		{-7, true, 7},
+		{7, true, 23},
+		{-8, true, 8},
+		{-127, true, 15},
+		{-128, true, 15},
+		{-9999, true, 15},
+		{128, true, 31},
+		{1, false, 0},
+		{-15, false, 15},
+		{-16, false, 16},
+		{-128, false, 31},
+		{-9999, false, 31},
 	} {
 		if got := c.bucket(k.relative, k.bidirectional); got != k.want {
 			t.Errorf("bucket(%d, %v) = %d, want %d", k.relative, k.bidirectional, got, k.want)

@@ -1,10 +1,8 @@
 package floor
 
-import "encoding/binary"
-
-var (
-	floatSink float32
-	intSink   uint64
+import (
+	"encoding/binary"
+	"runtime"
 )
 
 // fmaGeneric runs n times eight independent multiply-adds.
@@ -15,7 +13,7 @@ func fmaGeneric(n int) (flop float64) {
 		a, b, c, d = a*x+y, b*x+y, c*x+y, d*x+y
 		e, f, g, h = e*x+y, f*x+y, g*x+y, h*x+y
 	}
-	floatSink = a + b + c + d + e + f + g + h
+	runtime.KeepAlive(a + b + c + d + e + f + g + h)
 	return float64(n) * 16
 }
 
@@ -25,5 +23,5 @@ func readGeneric(p []byte) {
 		a += binary.LittleEndian.Uint64(p)
 		b += binary.LittleEndian.Uint64(p[8:])
 	}
-	intSink = a + b
+	runtime.KeepAlive(a + b)
 }
