@@ -221,6 +221,20 @@ func TestDense(t *testing.T) {
 			}
 		}
 	}
+	two := &Dense{Weight: kernel.WeightOf(random(r, 3, 7)), Bias: random(r, 1, 3).Data}
+	for _, rows := range []int{1, 4, 40} {
+		x := random(r, rows, 7)
+		one := &Dense{Weight: kernel.WeightOf(w)}
+		var want, got [2]kernel.Matrix
+		for i, d := range []*Dense{one, two} {
+			want[i], got[i] = kernel.New(rows, d.Out()), kernel.New(rows, d.Out())
+			d.Forward(&Pass{}, want[i], x)
+		}
+		ForwardAll(&Pass{}, x, Job{one, got[0]}, Job{two, got[1]})
+		if !slices.Equal(got[0].Data, want[0].Data) || !slices.Equal(got[1].Data, want[1].Data) {
+			t.Errorf("%d rows: layers together are not what they are one by one", rows)
+		}
+	}
 	back := Transposed(Transposed(kernel.WeightOf(w)))
 	if !slices.Equal(back.Data, kernel.WeightOf(w).Data) {
 		t.Error("a weight transposed twice is another")

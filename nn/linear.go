@@ -58,6 +58,36 @@ func (d *Dense) addBias(y kernel.Matrix, lo, hi int) {
 	}
 }
 
+// Job is one layer of a ForwardAll and where its output goes.
+type Job struct {
+	Layer Linear
+	Y     kernel.Matrix // [N, Out]
+}
+
+// ForwardAll runs layers that share their input x [N, In]. Dense ones of few
+// rows go to the workers together, which start and wait once.
+func ForwardAll(p *Pass, x kernel.Matrix, jobs ...Job) {
+	m := p.Mark()
+	problems := p.Problems(len(jobs))[:0]
+	for _, j := range jobs {
+		d, ok := j.Layer.(*Dense)
+		if !ok || x.Rows > fewRows {
+			j.Layer.Forward(p, j.Y, x)
+			continue
+		}
+		problems = append(problems, kernel.Problem{C: j.Y, X: x, W: d.Weight})
+	}
+	if len(problems) > 0 {
+		kernel.GemmGroup(p.Workers, problems)
+		for _, j := range jobs {
+			if d, ok := j.Layer.(*Dense); ok && d.Bias != nil {
+				d.addBias(j.Y, 0, x.Rows)
+			}
+		}
+	}
+	p.Release(m)
+}
+
 // Weight returns a matrix of a checkpoint as the kernels read it: in place for
 // F32, BF16 and F16, rounded once to a float32 copy for F64.
 func Weight(t tensor.Tensor) (kernel.Weight, error) {

@@ -50,9 +50,7 @@ func (a *Attention) forward(p *nn.Pass, y, x kernel.Matrix, b *batch) {
 	m := p.Mark()
 	q := p.Matrix(x.Rows, a.QProj.Out())
 	k, v := p.Matrix(x.Rows, a.KProj.Out()), p.Matrix(x.Rows, a.VProj.Out())
-	a.QProj.Forward(p, q, x)
-	a.KProj.Forward(p, k, x)
-	a.VProj.Forward(p, v, x)
+	nn.ForwardAll(p, x, nn.Job{Layer: a.QProj, Y: q}, nn.Job{Layer: a.KProj, Y: k}, nn.Job{Layer: a.VProj, Y: v})
 	if a.QNorm != nil {
 		normHeads(p, a.QNorm, q)
 		normHeads(p, a.KNorm, k)
@@ -98,8 +96,7 @@ func newMLP(l model.Loader, c *Config) *MLP {
 func (f *MLP) forward(p *nn.Pass, y, x kernel.Matrix) {
 	m := p.Mark()
 	gate, up := p.Matrix(x.Rows, f.GateProj.Out()), p.Matrix(x.Rows, f.UpProj.Out())
-	f.GateProj.Forward(p, gate, x)
-	f.UpProj.Forward(p, up, x)
+	nn.ForwardAll(p, x, nn.Job{Layer: f.GateProj, Y: gate}, nn.Job{Layer: f.UpProj, Y: up})
 	f.act.Gate(p, gate, up)
 	f.DownProj.Forward(p, y, gate)
 	p.Release(m)

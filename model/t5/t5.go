@@ -103,9 +103,7 @@ func (b *Block) encode(p *nn.Pass, x kernel.Matrix, form *nn.Attention, segments
 	h, y := p.Matrix(x.Rows, x.Cols), p.Matrix(x.Rows, x.Cols)
 	b.norms[0].Forward(p, h, x)
 	q, k, v := p.Matrix(x.Rows, a.Q.Out()), p.Matrix(x.Rows, a.K.Out()), p.Matrix(x.Rows, a.V.Out())
-	a.Q.Forward(p, q, h)
-	a.K.Forward(p, k, h)
-	a.V.Forward(p, v, h)
+	nn.ForwardAll(p, h, nn.Job{Layer: a.Q, Y: q}, nn.Job{Layer: a.K, Y: k}, nn.Job{Layer: a.V, Y: v})
 	for i := range segments {
 		s := &segments[i]
 		s.K, s.V = k.Slice(s.Lo, s.Hi, 0, k.Cols), v.Slice(s.Lo, s.Hi, 0, v.Cols)
@@ -124,9 +122,7 @@ func (b *Block) decode(p *nn.Pass, x kernel.Matrix, s *Session) {
 	h, y := p.Matrix(x.Rows, x.Cols), p.Matrix(x.Rows, x.Cols)
 	b.norms[0].Forward(p, h, x)
 	q, k, v := p.Matrix(x.Rows, a.Q.Out()), p.Matrix(x.Rows, a.K.Out()), p.Matrix(x.Rows, a.V.Out())
-	a.Q.Forward(p, q, h)
-	a.K.Forward(p, k, h)
-	a.V.Forward(p, v, h)
+	nn.ForwardAll(p, h, nn.Job{Layer: a.Q, Y: q}, nn.Job{Layer: a.K, Y: k}, nn.Job{Layer: a.V, Y: v})
 	s.cache.Put(b.layer, k, v)
 	s.segment[0] = nn.Segment{Hi: x.Rows}
 	s.segment[0].K, s.segment[0].V = s.cache.View(b.layer, s.cache.Len()+x.Rows)
