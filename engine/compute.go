@@ -241,6 +241,7 @@ func (w *worker) fuse(u *Unit) ([]output, report, error) {
 	if touched == 0 {
 		f.RouterRank = 0
 	}
+	f.Bias = biased > 0
 	parts := make([]smile.Part, len(kept))
 	for i := range kept {
 		parts[i] = kept[i].part(&f.Module, i, to)
@@ -326,7 +327,11 @@ func seed(module string) uint64 {
 // decompose finds the leading triplets of a delta: as many as its rank and the
 // router ask for.
 func (k *decomposed) decompose(d *taskvector.Delta, rank smile.Rank, u *Unit, workers int) error {
-	want := min(max(int(rank), u.RouterRank), min(u.In, u.Out))
+	want := max(int(rank), u.RouterRank)
+	if rank == smile.Dense {
+		want *= 2 // nothing but the router is kept: its last vectors converge late
+	}
+	want = min(want, u.In, u.Out)
 	if d.Dense64 != nil {
 		svd, err := linalg.Exact64(*d.Dense64, workers)
 		if err != nil {

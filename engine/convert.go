@@ -217,10 +217,10 @@ func (f *Fused) adapters(ctx context.Context, fsys vfs.FS, dir, to string, worke
 		}
 		p.Units = slices.DeleteFunc(p.Units, func(u Unit) bool {
 			m := f.Config.Module(u.Name)
-			return m == nil || m.Ranks[e] == smile.Untouched && !f.hasBias(m)
+			return m == nil || m.Ranks[e] == smile.Untouched && !m.Bias
 		})
 		form := newAdapterForm(p, f.Config.Base)
-		form.biased = slices.ContainsFunc(p.Units, func(u Unit) bool { return f.hasBias(f.Config.Module(u.Name)) })
+		form.biased = slices.ContainsFunc(p.Units, func(u Unit) bool { return f.Config.Module(u.Name).Bias })
 		j, err := newJob(fsys, p, "lora "+x.Name, filepath.Join(to, x.Name), dir, form, func(u *Unit) ([]output, report, error) {
 			m := f.Config.Module(u.Name)
 			parts, err := f.Parts(m)
@@ -243,11 +243,6 @@ func (f *Fused) adapters(ctx context.Context, fsys vfs.FS, dir, to string, worke
 		results = append(results, res)
 	}
 	return results, nil
-}
-
-func (f *Fused) hasBias(m *smile.Module) bool {
-	_, ok := f.whole.Lookup(smile.BiasName(m.Name))
-	return ok
 }
 
 // ExtractLoRA writes the delta of one expert as a PEFT adapter, without a

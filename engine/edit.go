@@ -336,6 +336,7 @@ func (e *edit) fuse(w *worker, u *Unit) ([]output, report, error) {
 			return outs, rep, nil
 		}
 	}
+	f.Bias = biased > 0
 	tensors, err := f.Join(parts)
 	if err != nil {
 		return nil, rep, err

@@ -137,6 +137,9 @@ type form interface {
 	files(j *job, records []record, shards map[string]manifestShard, index map[string]string) ([]namedFile, error)
 }
 
+// lockName is the file in a work folder that a run holds locked.
+const lockName = "lock"
+
 // workFolder is where an output is made: beside it, so that a rename commits.
 func workFolder(out string) string {
 	out = filepath.Clean(out)
@@ -149,7 +152,7 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 	if err := j.prepare(work); err != nil {
 		return nil, err
 	}
-	lock, err := j.fs.Lock(filepath.Join(work, "lock"))
+	lock, err := j.fs.Lock(filepath.Join(work, lockName))
 	if errors.Is(err, vfs.ErrLocked) {
 		return nil, fmt.Errorf("%s: another run is making it at this moment: wait for it, or choose another output", j.out)
 	} else if err != nil {
@@ -160,7 +163,7 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 		// was interrupted, and an output whose last sync failed, is gone on
 		// with by the next run.
 		if err == nil || ctx.Err() == nil && !exists(j.fs, j.out) {
-			if e := j.fs.RemoveAll(work); e != nil && res != nil {
+			if e := tidy(j.fs, work); e != nil && res != nil {
 				res.Warnings = append(res.Warnings, fmt.Sprintf("the output is whole, but the work folder could not be removed: %v", e))
 			}
 		}
@@ -172,6 +175,12 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 		records, err := readJournal(j.fs, work, j.key, j.lo)
 		if err != nil {
 			return nil, err
+		}
+		if !exists(j.fs, filepath.Join(work, journalName)) {
+			// It was killed while it tidied up: its output is whole.
+			if err := tidy(j.fs, work); err != nil {
+				return nil, err
+			}
 		}
 		if len(records) < j.hi-j.lo {
 			return nil, fmt.Errorf("%s: exists already: remove it, or choose another output", j.out)
@@ -217,6 +226,22 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 	res.Resumed = resumed
 	res.Timing = Timing{Total: time.Since(began), Sync: s.syncTook}
 	return res, nil
+}
+
+// tidy removes a work folder, the journal after what it speaks of.
+func tidy(fsys vfs.FS, work string) error {
+	entries, err := fsys.ReadDir(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != journalName && name != lockName {
+			if err := fsys.RemoveAll(filepath.Join(work, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return fsys.RemoveAll(work)
 }
 
 // prepare makes the work folder, unless an earlier run left it.

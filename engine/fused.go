@@ -111,8 +111,8 @@ func (f *Fused) check() error {
 				add(smile.DenseName(m.Name, e), m.Out, m.In)
 			}
 		}
-		if b, ok := f.whole.Lookup(smile.BiasName(m.Name)); ok {
-			add(b.Name, len(m.Ranks), m.Out)
+		if m.Bias {
+			add(smile.BiasName(m.Name), len(m.Ranks), m.Out)
 		}
 	}
 	for _, t := range f.whole.Tensors() {

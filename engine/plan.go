@@ -356,6 +356,9 @@ func (p *Plan) unit(in *Inputs, name string) (Unit, error) {
 	kind := in.Base.Kind(name)
 	u := Unit{Action: ActionCopy, Name: name, Kind: kind.String(), Tensors: []string{name}, Read: t.Bytes(), Write: p.size(t.DType, t.Elements())}
 	module, isWeight := strings.CutSuffix(name, ".weight")
+	if _, joined := in.Base.Lookup(strings.TrimSuffix(module, "out_proj") + "in_proj_weight"); joined && strings.HasSuffix(module, "out_proj") {
+		kind = checkpoint.Other // of nn.MultiheadAttention, which reads the weight and never calls the layer
+	}
 	linear, err := p.fusable(kind, module, isWeight, len(t.Shape), t.DType)
 	if err != nil {
 		return u, err

@@ -84,6 +84,7 @@ type Module struct {
 	RouterRank int    `json:"rank_of_router"`
 	Ranks      []Rank `json:"rank_of_expert"` // [E]
 	Transposed bool   `json:"transposed,omitempty"`
+	Bias       bool   `json:"bias,omitempty"` // smile.bias is there
 }
 
 // Rows is R_e, the rows of vt that expert e has.

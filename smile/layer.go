@@ -49,6 +49,9 @@ func (m *Module) Join(parts []Part) ([]safetensors.Named, error) {
 			biased, d = true, p.Bias.DType
 		}
 	}
+	if biased != m.Bias {
+		return nil, fmt.Errorf("smile: module %q: some part has a bias: %v, the module says %v", m.Name, biased, m.Bias)
+	}
 	if len(vt) > 0 {
 		out = append(out, safetensors.Named{Name: VtName(m.Name), Tensor: stackRows(vt, m.In)})
 	}
@@ -104,7 +107,10 @@ func (m *Module) Split(get func(name string) (t tensor.Tensor, ok bool, err erro
 	}
 	if _, ok, err := get(BiasName(m.Name)); err != nil {
 		return nil, err
-	} else if ok {
+	} else if ok && !m.Bias {
+		return nil, fmt.Errorf("smile: tensor %q is not announced by the config", BiasName(m.Name))
+	}
+	if m.Bias {
 		if bias, err = fetch(BiasName(m.Name), len(m.Ranks), m.Out); err != nil {
 			return nil, err
 		}

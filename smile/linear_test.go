@@ -74,6 +74,7 @@ func newFused(t testing.TB, r *rand.Rand, m Module, d dtype.DType, bias bool, bi
 			p.Bias = stored(t, d, f.delta[e], m.Out)
 		}
 	}
+	m.Bias = len(biased) > 0
 	named, err := m.Join(parts)
 	if err != nil {
 		t.Fatal(err)

@@ -71,6 +71,8 @@ def fuse(base, experts, modules, dtype, router, rank, top_k):
         if bias:
             tensors[f"{name}.smile.bias"] = torch.stack(bias)
         entries[name] = {"in": k, "out": n, "rank_of_router": g, "rank_of_expert": [r] * len(experts)}
+        if bias:
+            entries[name]["bias"] = True
         layer = SmileMoELinear(
             copy.deepcopy(w0), [copy.deepcopy(e.get_submodule(name)) for e in experts], gate_k=g, k=r, top_k=top_k)
         if dtype != "f32":  # theirs on the factors as they were rounded
