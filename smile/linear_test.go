@@ -46,6 +46,7 @@ func stored(t testing.TB, d dtype.DType, v []float64, shape ...int) tensor.Tenso
 }
 
 func newFused(t testing.TB, r *rand.Rand, m Module, d dtype.DType, bias bool, biased []int) *fused {
+	m.Bias = len(biased) > 0
 	f := &fused{module: m, weight: random(r, m.Out*m.In, 0.3), tensors: map[string]tensor.Tensor{}}
 	f.tensors[m.Name+".weight"] = stored(t, d, f.weight, m.Out, m.In)
 	if bias {
@@ -74,7 +75,6 @@ func newFused(t testing.TB, r *rand.Rand, m Module, d dtype.DType, bias bool, bi
 			p.Bias = stored(t, d, f.delta[e], m.Out)
 		}
 	}
-	m.Bias = len(biased) > 0
 	named, err := m.Join(parts)
 	if err != nil {
 		t.Fatal(err)
