@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -15,23 +16,29 @@ import (
 
 // adapterForm is a PEFT LoRA adapter: ΔW = B·A with A = √S·Vt and B = U·√S, so
 // that neither factor dwarfs the other. Each module has its own rank, and alpha
-// equal to it, so that the scale is 1. Changes of biases are lora_B's own.
+// equal to it, so that the scale is 1. Changes of biases are lora_B's own where
+// every target has a bias (PEFT merges no others), else whole biases that
+// replace the base's, as bias: "all" stores them.
 type adapterForm struct {
 	base       string
 	task       string
 	transposed bool
-	biased     bool // some module has a Δb: PEFT then wants one in all
+	biased     bool // some module has a Δb
+	everywhere bool // every target has a bias in the base
+	baseBias   func(module string) (tensor.Tensor, error)
 
 	ranks map[string]int // by module, from the records
 }
 
-func newAdapterForm(p *Plan, base string) *adapterForm {
-	f := &adapterForm{base: base, ranks: map[string]int{}}
+func newAdapterForm(p *Plan, base string, weights *checkpoint.Checkpoint) *adapterForm {
+	f := &adapterForm{base: base, ranks: map[string]int{}, everywhere: true}
+	f.baseBias = func(module string) (tensor.Tensor, error) { return weights.Tensor(module + ".bias") }
 	if c, err := checkpoint.ParseConfig([]byte(p.BaseConfig)); err == nil {
 		f.task = peftTask(c.Architectures())
 	}
 	for _, u := range p.Units {
 		f.transposed = f.transposed || u.Transposed
+		f.everywhere = f.everywhere && len(u.Tensors) == 2
 	}
 	return f
 }
@@ -60,7 +67,7 @@ func (f *adapterForm) reserve(p *Plan) (n [2]int) {
 	var infos []safetensors.Info
 	for i := range p.Units {
 		u := &p.Units[i]
-		for _, what := range []string{"lora_A.weight", "lora_B.weight", "lora_B.bias"} {
+		for _, what := range []string{"lora_A.weight", "lora_B.weight", "base_layer.bias"} {
 			infos = append(infos, safetensors.Info{Name: loraName(u.Name, what), DType: dtype.BF16, Shape: []int{u.In, u.Out}})
 		}
 	}
@@ -82,7 +89,9 @@ func (f *adapterForm) result(j *job, records []record) (*Result, error) {
 	for _, r := range records {
 		if len(r.Tensors[streamExperts]) > 0 {
 			res.Modules++
-			f.ranks[j.plan.Units[r.Unit].Name] = r.Tensors[streamExperts][0].Shape[0]
+			if first := r.Tensors[streamExperts][0]; strings.HasSuffix(first.Name, "lora_A.weight") {
+				f.ranks[j.plan.Units[r.Unit].Name] = first.Shape[0]
+			}
 		}
 		res.Parameters.Output += r.Report.Parameters
 		if m := r.Report.Module; m != nil {
@@ -120,6 +129,10 @@ func (f *adapterForm) files(_ *job, _ []record, _ map[string]manifestShard, _ ma
 	if f.task != "" {
 		task = ojson.NewString(f.task)
 	}
+	bias := "none"
+	if f.biased && !f.everywhere {
+		bias = "all"
+	}
 	member := func(name string, v ojson.Value) ojson.Member { return ojson.Member{Name: name, Value: v} }
 	config := ojson.NewObject(
 		member("peft_type", ojson.NewString("LORA")),
@@ -131,8 +144,8 @@ func (f *adapterForm) files(_ *job, _ []record, _ map[string]manifestShard, _ ma
 		member("lora_dropout", ojson.NewFloat(0)),
 		member("use_rslora", ojson.NewBool(false)),
 		member("use_dora", ojson.NewBool(false)),
-		member("lora_bias", ojson.NewBool(f.biased)),
-		member("bias", ojson.NewString("none")),
+		member("lora_bias", ojson.NewBool(f.biased && f.everywhere)),
+		member("bias", ojson.NewString(bias)),
 		member("fan_in_fan_out", ojson.NewBool(f.transposed)),
 		member("init_lora_weights", ojson.NewBool(true)),
 		member("modules_to_save", ojson.Value{}),
@@ -164,23 +177,65 @@ func (f *adapterForm) fromPartAs(m *smile.Module, p smile.Part, d dtype.DType) (
 		}
 	}
 	r := int(max(p.Rank, 0))
-	if r == 0 && len(p.Bias.Data) == 0 {
-		return nil, report{}, nil
+	var tensors []safetensors.Named
+	add := func(what string, d dtype.DType, v []float64, shape ...int) {
+		tensors = append(tensors, safetensors.Named{Name: loraName(m.Name, what), Tensor: tensor.Tensor{DType: d, Shape: shape, Data: float64Bytes(v, d)}})
 	}
-	var us, vt []float64
-	if r > 0 {
+	delta := make([]float64, m.Out) // Δb
+	if len(p.Bias.Data) > 0 {
 		var err error
-		if us, err = p.US.Float64(); err != nil {
+		if delta, err = p.Bias.Float64(); err != nil {
 			return nil, report{}, err
 		}
-		if vt, err = p.Vt.Float64(); err != nil {
-			return nil, report{}, err
-		}
-	} else {
-		r, us, vt = 1, make([]float64, m.Out), make([]float64, m.In) // a Δb alone still needs its layer
 	}
-	vt = slices.Clone(vt[:r*m.In])
-	us = slices.Clone(us)
+	lora := f.biased && f.everywhere
+	if r > 0 {
+		us, vt, err := balanced(m, p)
+		if err != nil {
+			return nil, report{}, err
+		}
+		add("lora_A.weight", d, vt, r, m.In)
+		add("lora_B.weight", d, us, m.Out, r)
+	} else if lora && len(p.Bias.Data) > 0 { // a Δb alone still needs its layer
+		add("lora_A.weight", d, make([]float64, m.In), 1, m.In)
+		add("lora_B.weight", d, make([]float64, m.Out), m.Out, 1)
+	}
+	switch {
+	case lora && len(tensors) > 0:
+		add("lora_B.bias", d, delta, m.Out)
+	case !lora && len(p.Bias.Data) > 0:
+		b, err := f.baseBias(m.Name)
+		if err != nil {
+			return nil, report{}, fmt.Errorf("an adapter cannot give a bias to a layer that has none: %w", err)
+		}
+		v, err := b.Float64()
+		if err != nil {
+			return nil, report{}, err
+		}
+		for i := range delta {
+			delta[i] += v[i]
+		}
+		add("base_layer.bias", b.DType, delta, m.Out)
+	}
+	var outs []output
+	rep := report{}
+	for _, t := range tensors {
+		outs = append(outs, seal(streamExperts, t))
+		rep.Parameters += int64(t.Elements())
+	}
+	return outs, rep, nil
+}
+
+// balanced is A [r, in] and B [out, r] of a part: √S goes to either side.
+func balanced(m *smile.Module, p smile.Part) (us, vt []float64, err error) {
+	r := int(p.Rank)
+	if us, err = p.US.Float64(); err != nil {
+		return nil, nil, err
+	}
+	if vt, err = p.Vt.Float64(); err != nil {
+		return nil, nil, err
+	}
+	us, vt = slices.Clone(us), slices.Clone(vt[:r*m.In])
 	for k := range r {
 		s := 0.0
 		for i := range m.Out {
@@ -196,26 +251,5 @@ func (f *adapterForm) fromPartAs(m *smile.Module, p smile.Part, d dtype.DType) (
 			vt[k*m.In+j] *= s
 		}
 	}
-	tensors := []safetensors.Named{
-		{Name: loraName(m.Name, "lora_A.weight"), Tensor: tensor.Tensor{DType: d, Shape: []int{r, m.In}, Data: float64Bytes(vt, d)}},
-		{Name: loraName(m.Name, "lora_B.weight"), Tensor: tensor.Tensor{DType: d, Shape: []int{m.Out, r}, Data: float64Bytes(us, d)}},
-	}
-	if f.biased {
-		b := make([]float64, m.Out)
-		if len(p.Bias.Data) > 0 {
-			v, err := p.Bias.Float64()
-			if err != nil {
-				return nil, report{}, err
-			}
-			copy(b, v)
-		}
-		tensors = append(tensors, safetensors.Named{Name: loraName(m.Name, "lora_B.bias"), Tensor: tensor.Tensor{DType: d, Shape: []int{m.Out}, Data: float64Bytes(b, d)}})
-	}
-	var outs []output
-	rep := report{}
-	for _, t := range tensors {
-		outs = append(outs, seal(streamExperts, t))
-		rep.Parameters += int64(t.Elements())
-	}
-	return outs, rep, nil
+	return us, vt, nil
 }

@@ -219,7 +219,7 @@ func (f *Fused) adapters(ctx context.Context, fsys vfs.FS, dir, to string, worke
 			m := f.Config.Module(u.Name)
 			return m == nil || m.Ranks[e] == smile.Untouched && !m.Bias
 		})
-		form := newAdapterForm(p, f.Config.Base)
+		form := newAdapterForm(p, f.Config.Base, f.Base)
 		form.biased = slices.ContainsFunc(p.Units, func(u Unit) bool { return f.Config.Module(u.Name).Bias })
 		j, err := newJob(fsys, p, "lora "+x.Name, filepath.Join(to, x.Name), dir, form, func(u *Unit) ([]output, report, error) {
 			m := f.Config.Module(u.Name)
@@ -269,7 +269,7 @@ func ExtractLoRA(ctx context.Context, in *Inputs, opt Options, out string, worke
 	}
 	p.Carry = nil
 	p.Units = slices.DeleteFunc(p.Units, func(u Unit) bool { return u.Action != ActionFuse })
-	form := newAdapterForm(p, p.Base)
+	form := newAdapterForm(p, p.Base, in.Base)
 	for _, u := range p.Units {
 		x, ok := in.Experts[0].Lookup(u.Name + ".bias")
 		b, has := in.Base.Lookup(u.Name + ".bias")

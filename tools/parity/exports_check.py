@@ -102,8 +102,12 @@ class Check:
             assert len(adapted) == len(stored.modules), (len(adapted), len(stored.modules))
             merged = tuned.merge_and_unload()
             for module, want in self.expected(expert):
-                found = merged.get_submodule(names[module]).weight.detach().numpy()
-                worst, count = max(worst, self.off(found, want, module)), count + 1
+                layer = merged.get_submodule(names[module])
+                worst, count = max(worst, self.off(layer.weight.detach().numpy(), want, module)), count + 1
+                change = self.fused.delta_bias(module, self.fused.names.index(expert))
+                if change is not None:
+                    want = self.fused.tensors.get(module + ".bias") + change
+                    assert np.allclose(layer.bias.detach().numpy(), want, rtol=1e-6, atol=1e-7), module + ".bias"
         return f"{len(self.fused.names)} adapters, {count} weights, off by {worst:.0e} of the change"
 
     def model_names(self, model):
@@ -171,7 +175,7 @@ class Adapter:
 
     def __init__(self, directory):
         tensors = exports.Tensors.of(directory, "adapter_model")
-        self.modules = {n.split(".lora_")[0] for n in tensors}
+        self.modules = {n.split(".lora_")[0] for n in tensors if ".lora_A." in n}
 
 
 def main():
