@@ -3,8 +3,10 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"text/template"
 
+	"smelt/checkpoint"
 	"smelt/internal/ojson"
 	"smelt/smile"
 )
@@ -22,7 +24,9 @@ func modelCard(p *Plan, m *Manifest, cfg *smile.Config) []byte {
 		Rows                   []row
 		Changed                int
 		Policy                 string
+		Auto, Run              string
 	}{Base: p.Base, Generator: m.Generator, Asked: m.Asked, Params: m.Parameters, Cfg: cfg, Changed: len(m.Others.Changed), Policy: m.Others.Policy}
+	data.Auto, data.Run = autoClass(p)
 	for i, e := range p.Experts {
 		r := row{Name: e.Name, Kind: e.Kind, Source: e.Source, DType: e.DType, Ranks: rankRange(cfg, i)}
 		var energy, captured float64
@@ -42,6 +46,34 @@ func modelCard(p *Plan, m *Manifest, cfg *smile.Config) []byte {
 		panic(fmt.Sprintf("engine: model card: %v", err)) // the template is ours
 	}
 	return b.Bytes()
+}
+
+// autoClass names the transformers class that loads the base, and smelt's
+// command that runs it.
+func autoClass(p *Plan) (auto, run string) {
+	auto, run = "AutoModel", `embed "THIS FOLDER" --text "some text"`
+	c, err := checkpoint.ParseConfig([]byte(p.BaseConfig))
+	if err != nil {
+		return auto, run
+	}
+	for _, name := range c.Architectures() {
+		for suffix, class := range map[string]string{
+			"ForCausalLM": "AutoModelForCausalLM", "LMHeadModel": "AutoModelForCausalLM", "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+			"ForSequenceClassification": "AutoModelForSequenceClassification", "ForTokenClassification": "AutoModelForTokenClassification",
+			"ForQuestionAnswering": "AutoModelForQuestionAnswering", "ForMaskedLM": "AutoModelForMaskedLM", "ForImageClassification": "AutoModelForImageClassification",
+		} {
+			if strings.HasSuffix(name, suffix) {
+				auto = class
+			}
+		}
+	}
+	switch {
+	case strings.HasSuffix(auto, "LM") && auto != "AutoModelForMaskedLM":
+		run = `generate "THIS FOLDER" --prompt "some text"`
+	case p.ModelType == "clip":
+		run = `classify "THIS FOLDER" --image picture.png --labels "one thing,another"`
+	}
+	return auto, run
 }
 
 // rankRange says in words which ranks expert e has.
@@ -98,11 +130,37 @@ a router that needed no training picks {{if eq .Cfg.TopK 1}}one expert{{else}}{{
 
 | expert | from | kind | type | ranks | energy kept |
 |---|---|---|---|---|---|
-{{range .Rows}}| {{.Name}} | {{.Source}} | {{.Kind}} | {{.DType}} | {{.Ranks}} | {{printf "%.2f" .Kept}} % |
+{{range .Rows}}| {{.Name}} | {{.Source}} | {{.Kind}} | {{.DType}} | {{.Ranks}} | {{if .Kept}}{{printf "%.2f" .Kept}} %{{else}}–{{end}} |
 {{end}}
 Router rank {{.Cfg.RouterRank}}, {{len .Cfg.Modules}} fused layers, ranks by {{.Asked}}. Parameters: {{.Params.Output}}, {{printf "%.3f" .Params.Ratio}} × the base's {{.Params.Base}}.
 {{if .Changed}}{{.Changed}} tensors differ from the base but are not fused (norms, embeddings, …); {{if eq .Policy "base"}}the base's are kept{{else}}their mean over the experts is stored{{end}}. ` + "`smelt.json`" + ` lists them.
 {{end}}
+## Use
+
+In transformers, with the class that you would use for the base:
+
+` + "```python" + `
+from transformers import {{.Auto}}
+
+model = {{.Auto}}.from_pretrained("THIS FOLDER", trust_remote_code=True)
+` + "```" + `
+
+In smelt, without Python:
+
+` + "```" + `
+smelt inspect "THIS FOLDER"
+smelt {{.Run}}
+` + "```" + `
+
+As one LoRA adapter per expert, for servers that switch adapters, or as the plain checkpoint of one expert:
+
+` + "```" + `
+smelt convert "THIS FOLDER" --to lora -o adapters
+smelt convert "THIS FOLDER" --to dense --expert {{(index .Rows 0).Name}} -o dense
+` + "```" + `
+
+## What the figures mean
+
 The energy kept is the share of the squared Frobenius norm of all deltas of an expert. It is not accuracy: measure that on your tasks.
 Made by {{.Generator}}; ` + "`smelt verify`" + ` checks the files against ` + "`smelt.json`" + `.
 `))

@@ -16,13 +16,14 @@ func (a *app) convert() *cobra.Command {
 		shard           size = engine.DefaultMaxShardSize
 	)
 	cmd := &cobra.Command{
-		Use:   "convert OUT --to lora|dense|fusionbench -o DIR",
+		Use:   "convert OUT --to lora|dense|fusionbench|native -o DIR",
 		Short: "Write a fused model in another form",
 		Long: `Write a fused model in another form.
 
   lora   one PEFT adapter per expert, DIR/NAME, for servers that switch adapters per request
   dense  the plain checkpoint base + one expert (--expert NAME)
   fusionbench  what FusionBench's SmileLlama, SmileMistral and SmileQwen2 classes load
+  native       a checkpoint of those classes in smelt's own form
 
 Every fused model loads in transformers as it is: docs/interop.md.`,
 		Args: needs(1, 1, "one fused model"),
@@ -43,8 +44,12 @@ Every fused model loads in transformers as it is: docs/interop.md.`,
 				var res *engine.Result
 				res, err = engine.ToFusionBench(cmd.Context(), a.fs, args[0], filepath.Clean(out), int64(shard), a.workers, a.progress())
 				results = append(results, res)
+			case "native":
+				var res *engine.Result
+				res, err = engine.FromFusionBench(cmd.Context(), a.fs, args[0], filepath.Clean(out), int64(shard), a.workers, a.progress())
+				results = append(results, res)
 			default:
-				return usageError{fmt.Errorf("--to is %q, want lora, dense or fusionbench", to)}
+				return usageError{fmt.Errorf("--to is %q, want lora, dense, fusionbench or native", to)}
 			}
 			if err != nil {
 				return err
@@ -60,7 +65,7 @@ Every fused model loads in transformers as it is: docs/interop.md.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&to, "to", "", "lora, dense or fusionbench")
+	fl.StringVar(&to, "to", "", "lora, dense, fusionbench or native")
 	fl.StringVar(&expert, "expert", "", "the expert of a dense checkpoint")
 	fl.StringVarP(&out, "output", "o", "", "directory to make")
 	fl.Var(&shard, "max-shard-size", "largest shard of a checkpoint")

@@ -74,7 +74,11 @@ func printFused(w io.Writer, s *engine.FusedSummary) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "expert\tfrom\tkind\ttype\tranks\tenergy kept")
 	for _, e := range s.Experts {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%.2f %%\n", e.Name, e.Source, e.Kind, e.DType, e.Ranks, 100*e.Captured)
+		kept := "–" // unknown
+		if e.Captured > 0 {
+			kept = fmt.Sprintf("%.2f %%", 100*e.Captured)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", e.Name, e.Source, e.Kind, e.DType, e.Ranks, kept)
 	}
 	fmt.Fprintln(tw)
 	fmt.Fprint(tw, "layer\tmodules\tranks")
