@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 
 torch.set_num_threads(1)  # one thread a process: on a shared machine, threads that wait for one another starve
 
@@ -64,13 +65,17 @@ def schedule(step: int, steps: int, warm: int = 20) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * t))
 
 
-def fit(name: str, params: list, loss_of, steps: int, lr: float, weight_decay: float = 0.0, every: int = 50) -> None:
-    """AdamW on loss_of(step) with gradient clipping; prints the mean loss now and then."""
-    opt = torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+def fit(name: str, groups: list, loss_of, steps: int, lr: float, weight_decay: float = 0.0, every: int = 50) -> None:
+    """AdamW on loss_of(step) with gradient clipping; prints the mean loss now and then.
+
+    groups is a list of parameters, or of groups {params, rate}: rate times lr is their learning rate.
+    """
+    opt = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    params = [p for group in opt.param_groups for p in group["params"]]
     mean, start = 0.0, time.time()
     for step in range(steps):
         for group in opt.param_groups:
-            group["lr"] = lr * schedule(step, steps)
+            group["lr"] = lr * group.get("rate", 1.0) * schedule(step, steps)
         loss = loss_of(step)
         opt.zero_grad(set_to_none=True)
         loss.backward()
@@ -85,3 +90,43 @@ def fit(name: str, params: list, loss_of, steps: int, lr: float, weight_decay: f
 def round_bf16(model: torch.nn.Module) -> torch.nn.Module:
     """The model with its weights rounded to bf16, as they are stored."""
     return model.to(torch.bfloat16)
+
+
+def adapter(model: torch.nn.Module, forward, **config) -> tuple:
+    """The model with a fresh LoRA adapter, and its parameters as groups for `fit`.
+
+    B starts at zero; A starts at the leading principal directions of the layer's
+    own input while forward(peft) runs on the task's data (as in EVA,
+    arXiv:2410.07170) and learns at a tenth of B's rate. After a short training
+    PEFT's usual A is still mostly its random draw, and the row space that SMILE's
+    router reads says nothing about the task.
+    """
+    peft = get_peft_model(model, LoraConfig(**config))
+    layers = [m for m in peft.modules() if hasattr(m, "get_delta_weight")]
+    moments = {}
+
+    def collect(layer, args):
+        x = args[0].detach().float().flatten(0, -2)
+        moments[layer] = moments.get(layer, 0) + x.T @ x
+
+    hooks = [m.register_forward_pre_hook(collect) for m in layers]
+    with torch.no_grad():
+        forward(peft)
+    for hook in hooks:
+        hook.remove()
+    for m in layers:
+        directions = torch.linalg.eigh(moments[m].double())[1].flip(-1)  # columns, the largest first
+        m.lora_A["default"].weight.data = directions[:, : config["r"]].T.float().contiguous()
+    named = [(n, p) for n, p in peft.named_parameters() if p.requires_grad]
+    slow, fast = [p for n, p in named if "lora_A" in n], [p for n, p in named if "lora_A" not in n]
+    return peft, [dict(params=slow, rate=0.1), dict(params=fast, rate=1.0)]
+
+
+def save_adapter(peft, folder: pathlib.Path) -> None:
+    """Stores a PEFT adapter in bf16; its base is the pool's."""
+    peft.peft_config["default"].base_model_name_or_path = "../../base"
+    for p in peft.parameters():
+        if p.requires_grad:
+            p.data = p.data.to(torch.bfloat16)
+    peft.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
