@@ -8,7 +8,7 @@
 # ../shared beside it (or $SMELT_SHARED) too, where they are.
 set -eu
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small matrices: threads only wait for one another
-smelt=$1
+smelt=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 python=$2
 here=$(dirname "$0")
 shared=${SMELT_SHARED:-../shared}
@@ -52,4 +52,12 @@ if [ -d "$vision" ]; then
   fused vision-bf16 --energy 0.9 --router-rank 8 -- "$vision/base-bf16" $full
 else
   echo "no $vision here: only the tiny pool was checked"
+fi
+
+echo "== exports in peft, transformers and FusionBench"
+"$python" "$here/exports_check.py" --smelt "$smelt" | tail -n 1
+
+if [ -d "$shared/tokenizers" ]; then
+  echo "== tokenizers"
+  tools/golden/tokenizer/parity.sh "$python" "$shared/tokenizers" "$vision/base" 10000 | tail -n 3
 fi
