@@ -18,8 +18,8 @@ from vocabulary import byte_level_tokenizer
 
 TEST, CHOICES, END = 200, 4, "<|endoftext|>"
 BASE = dict(steps=700, batch=126, lr=3e-3)
-LORA = dict(batch=64, lr=3e-3, rank=8, alpha=16)
-LORA_STEPS = {"sums": 700, "code": 400, "calendar": 200, "facts": 200}  # the other domains take 120
+LORA = dict(batch=64, lr=3e-3, rank=8, alpha=16, rate=0.1)
+LORA_STEPS = {"brackets": 120, "sums": 700, "code": 400, "calendar": 200, "facts": 200, "grammar": 120}
 CONFIG = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=128, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=10000.0))
 
@@ -252,8 +252,8 @@ def train_lora(out: pathlib.Path, task: str) -> None:
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     stream = Stream(task, 2)
     first = encode(tok, Stream(task, 3).take(256))["ids"]
-    peft, groups = adapter(model, lambda m: m(input_ids=first), r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="CAUSAL_LM", target_modules=targets)
-    fit(f"lora/{task}", groups, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), LORA_STEPS.get(task, 120), LORA["lr"])
+    peft, groups = adapter(model, lambda m: m(input_ids=first), LORA["rate"], r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="CAUSAL_LM", target_modules=targets)
+    fit(f"lora/{task}", groups, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), LORA_STEPS[task], LORA["lr"])
     save_adapter(peft, out / "lora" / task)
 
 

@@ -1,4 +1,7 @@
-"""Builds the text-to-text pool: tokenizer, mini T5 (v1.1 shape), seven LoRA adapters on string tasks.
+"""Builds a text-to-text pool: tokenizer, mini T5 (v1.1 shape), seven LoRA adapters on string tasks.
+
+No pool made with these settings is committed: after 2,500 steps the base reached
+22.2 % exact match and the adapters 22.9 %, so there was nothing to fuse.
 
     python tools/pools/text2text.py [--out examples/pools/text2text] [--stage test|base|lora] [--task NAME ...]
 """
@@ -18,7 +21,7 @@ from vocabulary import letters_tokenizer
 
 TEST = 200
 BASE = dict(steps=2500, batch=128, lr=3e-3)
-LORA = dict(steps=120, batch=64, lr=4e-3, rank=8, alpha=16)
+LORA = dict(steps=200, batch=64, lr=4e-3, rank=8, alpha=16, rate=0.1)
 CONFIG = dict(d_model=128, d_kv=32, num_heads=4, d_ff=256, num_layers=2, num_decoder_layers=2, feed_forward_proj="gated-gelu",
               tie_word_embeddings=False, dropout_rate=0.0, relative_attention_num_buckets=32, relative_attention_max_distance=64,
               decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
@@ -190,7 +193,7 @@ def train_lora(out: pathlib.Path, task: str) -> None:
     tok = AutoTokenizer.from_pretrained(out / "base")
     model = T5ForConditionalGeneration.from_pretrained(out / "base", dtype=torch.float32)
     first = encode(tok, Stream(task, 3).take(256))
-    peft, groups = adapter(model, lambda m: m(**first), r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="SEQ_2_SEQ_LM",
+    peft, groups = adapter(model, lambda m: m(**first), LORA["rate"], r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="SEQ_2_SEQ_LM",
                            target_modules=["q", "k", "v", "o", "wi_0", "wi_1", "wo"])
     stream = Stream(task, 2)
 

@@ -92,12 +92,12 @@ def round_bf16(model: torch.nn.Module) -> torch.nn.Module:
     return model.to(torch.bfloat16)
 
 
-def adapter(model: torch.nn.Module, forward, **config) -> tuple:
+def adapter(model: torch.nn.Module, forward, rate: float, **config) -> tuple:
     """The model with a fresh LoRA adapter, and its parameters as groups for `fit`.
 
     B starts at zero; A starts at the leading principal directions of the layer's
     own input while forward(peft) runs on the task's data (as in EVA,
-    arXiv:2410.07170) and learns at a tenth of B's rate. After a short training
+    arXiv:2410.07170) and learns at `rate` times B's rate. After a short training
     PEFT's usual A is still mostly its random draw, and the row space that SMILE's
     router reads says nothing about the task.
     """
@@ -119,7 +119,7 @@ def adapter(model: torch.nn.Module, forward, **config) -> tuple:
         m.lora_A["default"].weight.data = directions[:, : config["r"]].T.float().contiguous()
     named = [(n, p) for n, p in peft.named_parameters() if p.requires_grad]
     slow, fast = [p for n, p in named if "lora_A" in n], [p for n, p in named if "lora_A" not in n]
-    return peft, [dict(params=slow, rate=0.1), dict(params=fast, rate=1.0)]
+    return peft, [dict(params=slow, rate=rate), dict(params=fast, rate=1.0)]
 
 
 def save_adapter(peft, folder: pathlib.Path) -> None:

@@ -28,7 +28,7 @@ READ = dict(steps=12, lr=2e-3)  # the text tower learns to name it, and is stopp
 MIX = {"clocks": 56, "digits": 30, "letters": 160, "plates": 30, "shapes": 40, "signs": 60, "terrain": 20, "textures": 60,
        "arrows": 40}  # how many captions of each task it reads a step
 FULL = dict(batch=96, lr=3e-4)
-LORA = dict(batch=96, lr=3e-3, rank=8, alpha=16)
+LORA = dict(batch=96, lr=3e-3, rank=8, alpha=16, rate=0.1)
 FULL_STEPS = {"letters": 500}  # the other tasks take 60
 LORA_STEPS = {"letters": 500, "shapes": 100, "textures": 100}
 TARGETS = r"vision_model\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])"
@@ -214,7 +214,7 @@ def train_lora(out: pathlib.Path, task: str) -> None:
     model, tok = load_base(out)
     weights = head(model, tok, task)
     x, _ = data(task, "train", TRAIN)
-    peft, groups = adapter(model, lambda m: model.vision_model(pixel_values=pixels(x[:256])), r=LORA["rank"], lora_alpha=LORA["alpha"], target_modules=TARGETS)
+    peft, groups = adapter(model, lambda m: model.vision_model(pixel_values=pixels(x[:256])), LORA["rate"], r=LORA["rank"], lora_alpha=LORA["alpha"], target_modules=TARGETS)
     fit(f"lora/{task}", groups, classifier_loss(model, model.vision_model, weights, task, LORA["batch"], 12), LORA_STEPS.get(task, 60), LORA["lr"])
     save_adapter(peft, out / "lora" / task)
 
