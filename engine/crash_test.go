@@ -208,3 +208,49 @@ func clone(t *testing.T, m *vfs.Mem) *vfs.Mem {
 	}
 	return c
 }
+
+// TestInterruptSurvey: a cancelled survey keeps what it has measured.
+func TestInterruptSurvey(t *testing.T) {
+	fsys := vfs.NewMem()
+	experts := pool{t, fsys}.standard()
+	opt := engine.Options{Energy: 0.9, RouterRank: 2}
+	mustFuse(t, fsys, experts, opt, "/want", 1)
+	in, err := engine.OpenInputs(fsys, "/base", experts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	plan, err := engine.NewPlan(in, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// run counts what the survey measures and stops it after so many layers.
+	run := func(stop int) (measured int, err error) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		surveying := false
+		_, err = engine.Run(ctx, in, plan, engine.Part{}, "/out", 1, engine.Progress{
+			Start: func(what string, _ int64) { surveying = what == "survey" },
+			Add: func(int64) {
+				if surveying {
+					if measured++; measured == stop {
+						cancel()
+					}
+				}
+			},
+		})
+		return measured, err
+	}
+	first, err := run(4)
+	if err == nil || !missing(fsys, "/out") {
+		t.Fatalf("an interrupted survey: %v", err)
+	}
+	second, err := run(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != 4 || first+second < 10 || first+second > 11 {
+		t.Errorf("measured %d layers, then %d: want the ten layers once, but for the one that was interrupted", first, second)
+	}
+	sameTree(t, "resumed", tree(t, fsys, "/out"), tree(t, fsys, "/want"))
+}

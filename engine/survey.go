@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
+	"time"
 
 	"smelt/dtype"
 	"smelt/internal/vfs"
@@ -108,6 +110,22 @@ type surveyed struct {
 // one global water-filling, otherwise the rank that is asked for. Progress is
 // told in bytes of input.
 func Survey(ctx context.Context, in *Inputs, p *Plan, workers int, progress Progress) (*Ranks, error) {
+	return survey(ctx, in, p, workers, progress, nil, func(measured) error { return nil })
+}
+
+// measured is one line of a survey's journal: the spectra of one unit.
+type measured struct {
+	Unit    int              `json:"unit"`
+	Depth   int              `json:"depth"`
+	Router  int              `json:"router"`
+	Bias    int              `json:"bias"`
+	Touched []bool           `json:"touched"`
+	Spectra []smile.Spectrum `json:"spectra"`
+}
+
+// survey is Survey that takes over what an earlier run has measured, and hands
+// each new measurement to keep.
+func survey(ctx context.Context, in *Inputs, p *Plan, workers int, progress Progress, earlier []measured, keep func(measured) error) (*Ranks, error) {
 	progress.start("survey", p.Totals().Read)
 	defer progress.done()
 	var units []*Unit
@@ -124,16 +142,27 @@ func Survey(ctx context.Context, in *Inputs, p *Plan, workers int, progress Prog
 			w := worker{p, in, inner}
 			return w.survey(units[k], depth(k))
 		}, func(i int, s *surveyed) error {
-			found[which[i]] = s
+			k := which[i]
+			found[k] = s
 			progress.add(s.unit.Read)
-			return nil
+			return keep(measured{k, depth(k), s.router, s.biasRows, s.touched, s.spectra})
 		})
 	}
-	all := make([]int, len(units))
 	depths := make([]int, len(units))
 	for k, u := range units {
-		all[k] = k
 		depths[k] = p.firstDepth(u)
+	}
+	for _, m := range earlier {
+		if k := m.Unit; k >= 0 && k < len(units) && len(m.Spectra) == len(in.Experts) && len(m.Touched) == len(in.Experts) {
+			found[k] = &surveyed{unit: units[k], router: m.Router, biasRows: m.Bias, touched: m.Touched, spectra: m.Spectra}
+			depths[k] = max(depths[k], m.Depth)
+		}
+	}
+	var all []int
+	for k := range units {
+		if found[k] == nil {
+			all = append(all, k)
+		}
 	}
 	depth := func(k int) int { return depths[k] }
 	if err := measure(depth, all); err != nil {
@@ -389,8 +418,8 @@ func unique(v []int) []int {
 }
 
 // Run is Fuse, with the survey that --energy and --budget ask for before it.
-// The survey's result is kept beside the output until that stands, so that a
-// run that is killed does not repeat it.
+// What the survey measured is kept beside the output until that stands, so that
+// a run that is killed does not repeat it.
 func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, workers int, progress Progress) (_ *Result, err error) {
 	if p.Options.Ranks != nil || p.Options.Energy == 0 && p.Options.Budget == 0 {
 		return Fuse(ctx, in, p, part, out, workers, progress)
@@ -408,7 +437,7 @@ func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worker
 			err = errors.Join(err, in.FS.RemoveAll(work))
 		}
 	}()
-	r, err := keptSurvey(ctx, in, p, filepath.Join(work, "survey.json"), workers, progress)
+	r, err := keptSurvey(ctx, in, p, filepath.Join(work, "survey.jsonl"), workers, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -421,35 +450,61 @@ func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worker
 	return Fuse(ctx, in, ranked, part, out, workers, progress)
 }
 
-// keptSurvey is Survey, whose result it keeps in a file and takes from there
-// when the plan is the same.
-func keptSurvey(ctx context.Context, in *Inputs, p *Plan, path string, workers int, progress Progress) (*Ranks, error) {
-	type kept struct {
-		Key   string `json:"key"`
-		Ranks *Ranks `json:"ranks"`
-	}
+// keptSurvey is Survey with a journal: a run that is killed goes on with what it
+// has measured, and one that finished it does not measure again.
+func keptSurvey(ctx context.Context, in *Inputs, p *Plan, path string, workers int, progress Progress) (_ *Ranks, err error) {
 	key, err := p.Key()
 	if err != nil {
 		return nil, err
 	}
-	var k kept
-	if data, err := vfs.ReadFile(in.FS, path, 1<<30); err == nil && json.Unmarshal(data, &k) == nil && k.Key == key && k.Ranks != nil {
-		return k.Ranks, nil
-	}
-	if k.Ranks, err = Survey(ctx, in, p, workers, progress); err != nil {
-		return nil, err
-	}
-	k.Key = key
-	text, err := json.Marshal(k)
+	head, err := journalHead(key)
 	if err != nil {
 		return nil, err
 	}
-	tmp := path + ".partial"
-	if err := vfs.WriteFile(in.FS, tmp, text); err != nil {
+	old, err := vfs.ReadFile(in.FS, path, 4<<30)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err := in.FS.Rename(tmp, path); err != nil {
+	var earlier []measured
+	at := int64(len(head))
+	lines, ok := bytes.CutPrefix(old, head)
+	for ok {
+		var line []byte
+		if line, lines, ok = bytes.Cut(lines, []byte{'\n'}); !ok {
+			break
+		}
+		var m measured
+		if json.Unmarshal(line, &m) != nil {
+			break
+		}
+		earlier = append(earlier, m)
+		at += int64(len(line)) + 1
+	}
+	file, err := in.FS.OpenWrite(path)
+	if err != nil {
 		return nil, err
 	}
-	return k.Ranks, in.FS.SyncDir(filepath.Dir(path))
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.WriteAt(head, 0); err != nil {
+		return nil, err
+	}
+	if err := file.Truncate(at); err != nil {
+		return nil, err
+	}
+	synced := time.Now()
+	return survey(ctx, in, p, workers, progress, earlier, func(m measured) error {
+		line, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if _, err := file.WriteAt(append(line, '\n'), at); err != nil {
+			return err
+		}
+		at += int64(len(line)) + 1
+		if time.Since(synced) < syncTime {
+			return nil
+		}
+		synced = time.Now()
+		return file.Sync()
+	})
 }

@@ -8,11 +8,11 @@ import (
 
 // Spectrum is what rank planning knows of one expert's delta in one module.
 type Spectrum struct {
-	Sigma  []float64 // leading singular values, descending
-	Energy float64   // ‖ΔW‖²_F, all of it
+	Sigma  []float64 `json:"sigma"`  // leading singular values, descending
+	Energy float64   `json:"energy"` // ‖ΔW‖²_F, all of it
 	// Complete: Sigma goes as far as the numerical rank; otherwise there is
 	// more beyond its end.
-	Complete bool
+	Complete bool `json:"complete"`
 }
 
 // RankForEnergy returns the smallest rank that keeps share of the energy, and
