@@ -182,6 +182,11 @@ func (b *bench) all() error {
 	return nil
 }
 
+// settle is how long the peer is left alone after its turn: the threads of
+// OpenBLAS and oneDNN spin for a while before they sleep, and would share a
+// core with our next turn.
+const settle = 300 * time.Millisecond
+
 // measure adds a row: work is done by each call of ours, per second of which
 // the rate is counted; floor returns its work; request asks the peer.
 func (b *bench) measure(row Row, work float64, ours func(), floor func() float64, request string) error {
@@ -203,6 +208,7 @@ func (b *bench) measure(row Row, work float64, ours func(), floor func() float64
 		if b.byCPU {
 			seconds = both[1]
 		}
+		time.Sleep(settle)
 		theirs, ofPeer = append(theirs, work/seconds/1e9), append(ofPeer, rate*seconds*1e9/work)
 	}
 	row.Ours, row.Floor = median(rates), slices.Max(floors)
@@ -254,6 +260,7 @@ func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 		f := b.floorRate(b.fma)
 		rate, other := work/b.seconds(ours)/1e9, work/b.seconds(peer)/1e9
 		rates, floors = append(rates, rate), append(floors, f)
+		time.Sleep(settle)
 		theirs, ofPeer = append(theirs, other), append(ofPeer, rate/other)
 	}
 	row.Ours, row.Floor = median(rates), slices.Max(floors)
