@@ -66,7 +66,7 @@ func forward(l *smile.Linear, x []float64, scores *[]float32) []float32 {
 	for i, v := range x {
 		in.Data[i] = float32(v)
 	}
-	p := &nn.Pass{Workers: 1}
+	p := &nn.Pass{Workers: 1, Exact: true}
 	if scores != nil {
 		p.OnRouting = func(r nn.Routing) { *scores = slices.Clone(r.Scores) }
 	}

@@ -53,7 +53,7 @@ func TestFusedParity(t *testing.T) {
 				t.Fatalf("opened a %q with %v", m.Type, m.Fused)
 			}
 			c, want, got := modeltest.ReadCase(t, dir), modeltest.ReadExpected(t, dir), collector{}
-			p := &nn.Pass{OnStage: got.stage, OnRouting: got.routing}
+			p := &nn.Pass{Exact: true, OnStage: got.stage, OnRouting: got.routing}
 			if err := runModel(m, p, c, want, got); err != nil {
 				t.Fatal(err)
 			}

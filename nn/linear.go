@@ -38,7 +38,7 @@ const fewRows = 16
 
 // Forward writes y = x·Wᵀ + b.
 func (d *Dense) Forward(p *Pass, y, x kernel.Matrix) {
-	if p.RoundActivations && d.Weight.DType == dtype.BF16 && x.Rows > fewRows {
+	if !p.Exact && d.Weight.DType == dtype.BF16 && x.Rows > fewRows {
 		kernel.GemmBF16(p.Workers, y, x, d.Weight, 0)
 	} else {
 		kernel.GemmWeight(p.Workers, y, x, d.Weight, 0)

@@ -17,11 +17,12 @@ type Pass struct {
 	// on it.
 	Workers int
 
-	// RoundActivations lets products of many rows with BF16 weights round their
-	// inputs to bfloat16 as well, as torch does throughout in that dtype: about
-	// twice as fast where the CPU has instructions for it, with errors of 2⁻⁸
-	// of what is summed. Routers always see float32.
-	RoundActivations bool
+	// Exact keeps the inputs of all products in float32. Without it, products of
+	// many rows with BF16 weights round their inputs to bfloat16 where the CPU
+	// multiplies pairs of it: about twice as fast, with errors of at most 2⁻⁸ of
+	// what is summed. torch rounds there as well, and the sums and all that is
+	// between products too, which stay float32 here. Routers always see float32.
+	Exact bool
 
 	// OnRouting, where set, sees every routing decision of a fused model.
 	OnRouting func(Routing)

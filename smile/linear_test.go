@@ -254,7 +254,7 @@ func TestLinearIsTheFormula(t *testing.T) {
 func checkLinear(t *testing.T, f *fused, x kernel.Matrix, topK int, grouped bool) {
 	t.Helper()
 	var seen nn.Routing
-	p := &nn.Pass{Workers: 1, OnRouting: func(r nn.Routing) {
+	p := &nn.Pass{Workers: 1, Exact: true, OnRouting: func(r nn.Routing) {
 		seen = r
 		seen.Selected = slices.Clone(r.Selected)
 		seen.Weights = slices.Clone(r.Weights)
@@ -311,7 +311,7 @@ func TestLinearWorkers(t *testing.T) {
 		var want []float32
 		for _, workers := range []int{1, 2, 8, 1} {
 			y := kernel.New(x.Rows, m.Out)
-			p := &nn.Pass{Workers: workers}
+			p := &nn.Pass{Workers: workers, Exact: true}
 			l.Forward(p, y, x)
 			l.Forward(p, y, x)
 			if want == nil {
@@ -337,7 +337,7 @@ func TestLinearTies(t *testing.T) {
 		x.Data[i] = float32(r.NormFloat64())
 	}
 	for _, grouped := range []bool{false, true} {
-		p := &nn.Pass{OnRouting: func(r nn.Routing) {
+		p := &nn.Pass{Exact: true, OnRouting: func(r nn.Routing) {
 			for n := range 5 {
 				if got := r.Selected[2*n : 2*n+2]; got[0] != 0 || got[1] != 1 {
 					t.Errorf("grouped %v: token %d: selected %v among equals, want [0 1]", grouped, n, got)

@@ -4,7 +4,9 @@
 //	models -dir DIR -task images|encode|prompt|decode [-batch 32] [-tokens 512]
 //
 // For every line on stdin it runs the task once and prints the seconds that it
-// took, and the processor's. The first line of its output describes the model.
+// took, and the processor's. The line "read" reads the same number of bytes as
+// the model has from memory instead, the floor of a decoding step. The first
+// line of its output describes the model.
 package main
 
 import (
@@ -19,6 +21,7 @@ import (
 
 	"smelt/engine"
 	"smelt/internal/kernel"
+	"smelt/internal/kernel/floor"
 	"smelt/internal/vfs"
 	"smelt/model/llama"
 	"smelt/nn"
@@ -31,7 +34,7 @@ func main() {
 	tokens := flag.Int("tokens", 512, "tokens of a text or prompt")
 	steps := flag.Int("steps", 16, "tokens to decode")
 	workers := flag.Int("workers", 0, "goroutines, 0: one a core")
-	round := flag.Bool("round", false, "let products with bf16 weights round their inputs too")
+	exact := flag.Bool("exact", false, "do not round the inputs of products with bf16 weights")
 	profile := flag.String("cpuprofile", "", "write a profile to this file")
 	flag.Parse()
 	if *profile != "" {
@@ -49,7 +52,7 @@ func main() {
 		fail(err)
 	}
 	defer m.Close()
-	run, err := prepare(m, &nn.Pass{Workers: *workers, RoundActivations: *round}, *task, *batch, *tokens, *steps)
+	run, err := prepare(m, &nn.Pass{Workers: *workers, Exact: *exact}, *task, *batch, *tokens, *steps)
 	if err != nil {
 		fail(err)
 	}
@@ -58,9 +61,24 @@ func main() {
 		fail(err)
 	}
 	fmt.Println(string(about))
+	var memory []byte
+	read := func() error {
+		floor.Read(*workers, memory)
+		return nil
+	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		work := run
+		if lines.Text() == "read" {
+			if memory == nil {
+				memory = make([]byte, m.Bytes()&^4095)
+				for i := 0; i < len(memory); i += 1024 {
+					memory[i] = 1
+				}
+			}
+			work = read
+		}
 		start, cpu := time.Now(), cpuSeconds()
-		if err := vfs.Guard(run); err != nil {
+		if err := vfs.Guard(work); err != nil {
 			fail(err)
 		}
 		fmt.Println(time.Since(start).Seconds(), cpuSeconds()-cpu)

@@ -1,13 +1,14 @@
 """Times smelt's forward passes beside transformers', turn by turn.
 
-    python bench/models/run.py --work DIR [--only images,encode,prompt,decode] [--dtypes f32,bf16] [--rounds 9]
+    python bench/models/run.py --work DIR [--only images,encode,prompt,decode] [--dtypes f32,bf16] [--threads 1,2] [--rounds 9]
 
 Checkpoints of synthetic weights are made in DIR on the spot (a few gigabytes) and
 kept there for the next run. Both sides hold their model in memory, and in every
 round each runs once, so that a busy machine slows both. Writes models.json and
 models.md into DIR: medians and the median of the rounds' ratios, of the wall's
 time or, with --cpu, of the processor's (for machines that others use as well; with
---threads 1 neither side waits for its own threads).
+one thread neither side waits for its own). Decoding is held against reading as many
+bytes as the model has, in the same rounds.
 """
 
 import argparse
@@ -158,8 +159,8 @@ class Smelt:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.p.stdout.readline())
 
-    def time(self):
-        self.p.stdin.write("run\n")
+    def time(self, what="run"):
+        self.p.stdin.write(what + "\n")
         self.p.stdin.flush()
         return tuple(float(v) for v in self.p.stdout.readline().split())
 
@@ -168,15 +169,11 @@ class Smelt:
         self.p.wait()
 
 
-def bandwidth():
-    """The memory's speed in bytes per second: the best of summing 1 GiB."""
-    x = torch.ones(1 << 28)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        x.sum()
-        best = min(best, time.perf_counter() - start)
-    return x.numel() * 4 / best
+class Read:
+    """Reading as many bytes as the model has: what a decoding step cannot beat."""
+
+    def __init__(self, smelt):
+        self.time = lambda: smelt.time("read")
 
 
 def measure(contestants, rounds):
@@ -189,17 +186,63 @@ def measure(contestants, rounds):
     return times
 
 
+def compare(o, binary, task, dtype, threads):
+    """Returns one row: everybody's time for one task, turn by turn."""
+    torch.set_num_threads(threads)
+    name = TASKS[task]
+    dense = make(o.work, name, dtype, False)
+    ours = Smelt(binary, task, dense, threads)
+    c = {"smelt": ours, "transformers": Torch(task, dense, dtype, False)}
+    if dtype == "bf16" and task != "decode":
+        c["smelt exact"] = Smelt(binary, task, dense, threads, "-exact")
+    if task == "decode":
+        c["read"] = Read(ours)
+    if not o.no_fused:
+        c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), threads)
+        c["fusionbench"] = Torch(task, dense, dtype, True)
+    t = {k: [x[int(o.cpu)] for x in v] for k, v in measure(c, o.rounds).items()}
+    for x in c.values():
+        if isinstance(x, Smelt):
+            x.close()
+    n, unit = UNITS[task]
+    ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
+    row = dict(task=task, model=name, dtype=dtype, threads=threads, unit=unit, times=t,
+               speed={k: n / statistics.median(v) for k, v in t.items() if k != "read"}, speedup=ratio("transformers", "smelt"))
+    if "smelt exact" in c:
+        row["exact_speedup"] = ratio("transformers", "smelt exact")
+    if "read" in c:
+        row["bandwidth"] = ours.about["bytes"] / min(t["read"])
+        row["share_of_bandwidth"] = STEPS * min(t["read"]) / statistics.median(t["smelt"])
+    if not o.no_fused:
+        row["fused_ratio"] = ratio("smelt fused", "smelt")
+        row["fusionbench_ratio"] = ratio("fusionbench", "transformers")
+    return row
+
+
+def table(rows):
+    lines = ["| task | model | dtype | threads | smelt | transformers | × | fused / dense | FusionBench's |", "|---|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        s, more = r["speed"], ""
+        if "exact_speedup" in r:
+            more = f" (inputs not rounded: {s['smelt exact']:.1f}, × {r['exact_speedup']:.2f})"
+        if "share_of_bandwidth" in r:
+            more = f" ({r['share_of_bandwidth']:.0%} of {r['bandwidth'] / 1e9:.0f} GB/s)"
+        lines.append(
+            f"| {r['task']} | {r['model']} | {r['dtype']} | {r['threads']} | {s['smelt']:.1f} {r['unit']}{more} | {s['transformers']:.1f} | "
+            f"{r['speedup']:.2f} | {r.get('fused_ratio', float('nan')):.2f} | {r.get('fusionbench_ratio', float('nan')):.2f} |")
+    return lines
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--work", type=pathlib.Path, required=True)
     a.add_argument("--only", default="images,encode,prompt,decode")
     a.add_argument("--dtypes", default="f32,bf16")
+    a.add_argument("--threads", default=f"1,{torch.get_num_threads()}")
     a.add_argument("--rounds", type=int, default=9)
     a.add_argument("--no-fused", action="store_true")
-    a.add_argument("--threads", type=int, default=torch.get_num_threads())
     a.add_argument("--cpu", action="store_true", help="compare processor time, not the wall's")
     o = a.parse_args()
-    torch.set_num_threads(o.threads)
     o.work.mkdir(parents=True, exist_ok=True)
     binary = o.work / "models"
     subprocess.run(["go", "build", "-o", binary, "./bench/models"], cwd=ROOT, check=True)
@@ -207,48 +250,14 @@ def main():
     with torch.inference_mode():
         for task in o.only.split(","):
             for dtype in o.dtypes.split(","):
-                name = TASKS[task]
-                dense = make(o.work, name, dtype, False)
-                c = {"smelt": Smelt(binary, task, dense, o.threads), "transformers": Torch(task, dense, dtype, False)}
-                if dtype == "bf16" and task != "decode":  # rounds activations too, as torch does
-                    c["smelt rounded"] = Smelt(binary, task, dense, o.threads, "-round")
-                if not o.no_fused:
-                    c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), o.threads)
-                    c["fusionbench"] = Torch(task, dense, dtype, True)
-                t = {k: [x[int(o.cpu)] for x in v] for k, v in measure(c, o.rounds).items()}
-                n, unit = UNITS[task]
-                median = {k: statistics.median(v) for k, v in t.items()}
-                ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
-                row = dict(task=task, model=name, dtype=dtype, unit=unit, speed={k: n / v for k, v in median.items()},
-                           times=t, speedup=ratio("transformers", "smelt"))
-                if "smelt rounded" in c:
-                    row["rounded_speedup"] = ratio("transformers", "smelt rounded")
-                if not o.no_fused:
-                    row["fused_ratio"] = ratio("smelt fused", "smelt")
-                    row["fusionbench_ratio"] = ratio("fusionbench", "transformers")
-                if task == "decode" and not o.cpu:
-                    row["bandwidth"] = bandwidth()
-                    row["share_of_bandwidth"] = c["smelt"].about["bytes"] * STEPS / median["smelt"] / row["bandwidth"]
-                rows.append(row)
-                print(json.dumps({k: v for k, v in row.items() if k != "times"}), flush=True)
-                for x in c.values():
-                    if isinstance(x, Smelt):
-                        x.close()
-    about = dict(torch=torch.__version__, transformers=transformers.__version__, threads=o.threads, rounds=o.rounds,
+                for threads in dict.fromkeys(int(n) for n in o.threads.split(",")):
+                    rows.append(compare(o, binary, task, dtype, threads))
+                    print(json.dumps({k: v for k, v in rows[-1].items() if k != "times"}), flush=True)
+    about = dict(torch=torch.__version__, transformers=transformers.__version__, rounds=o.rounds,
                  time="processor" if o.cpu else "wall")
     (o.work / "models.json").write_text(json.dumps(dict(about=about, rows=rows), indent=1) + "\n")
-    lines = ["| task | model | dtype | smelt | transformers | × | fused / dense | FusionBench's |", "|---|---|---|---|---|---|---|---|"]
-    for r in rows:
-        s = r["speed"]
-        lines.append(
-            f"| {r['task']} | {r['model']} | {r['dtype']} | {s['smelt']:.1f} {r['unit']} | {s['transformers']:.1f} | {r['speedup']:.2f} | "
-            f"{r.get('fused_ratio', float('nan')):.2f} | {r.get('fusionbench_ratio', float('nan')):.2f} |")
-        if "rounded_speedup" in r:
-            lines[-1] += f" (with rounded activations × {r['rounded_speedup']:.2f})"
-        if "share_of_bandwidth" in r:
-            lines[-1] += f" ({r['share_of_bandwidth']:.0%} of {r['bandwidth'] / 1e9:.0f} GB/s)"
-    (o.work / "models.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    (o.work / "models.md").write_text("\n".join(table(rows)) + "\n")
+    print("\n".join(table(rows)))
 
 
 main()

@@ -35,7 +35,7 @@ func TestParity(t *testing.T) {
 			m, _ := load(t, name)
 			dir := filepath.Join("testdata", name)
 			c, want := modeltest.ReadCase(t, dir), modeltest.ReadExpected(t, dir)
-			p := &nn.Pass{OnStage: func(name string, x kernel.Matrix) { want.Check(t, name, x, tolerance) }}
+			p := &nn.Pass{Exact: true, OnStage: func(name string, x kernel.Matrix) { want.Check(t, name, x, tolerance) }}
 			var images, texts kernel.Matrix
 			var err error
 			if m.Vision != nil {

@@ -46,7 +46,7 @@ func TestParity(t *testing.T) {
 			m, _ := load(t, name)
 			dir := filepath.Join("testdata", name)
 			c, want := modeltest.ReadCase(t, dir), modeltest.ReadExpected(t, dir)
-			p := &nn.Pass{OnStage: func(name string, x kernel.Matrix) { want.Check(t, name, x, tolerance) }}
+			p := &nn.Pass{Exact: true, OnStage: func(name string, x kernel.Matrix) { want.Check(t, name, x, tolerance) }}
 			var in []Input
 			for _, ids := range c.IDs {
 				in = append(in, Input{m.NewCache(), ids})
@@ -193,8 +193,8 @@ func TestRounded(t *testing.T) {
 		}
 		return y
 	}
-	want := embed(&nn.Pass{})
-	got := embed(&nn.Pass{RoundActivations: true})
+	want := embed(&nn.Pass{Exact: true})
+	got := embed(&nn.Pass{})
 	if err := modeltest.Close(got, want.Data, 0.03); err != nil {
 		t.Error(err)
 	}

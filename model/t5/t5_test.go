@@ -71,7 +71,7 @@ func TestParity(t *testing.T) {
 			m, _ := load(t, name)
 			dir := filepath.Join("testdata", name)
 			c, seen := modeltest.ReadCase(t, dir), collector{}
-			p := &nn.Pass{OnStage: seen.stage}
+			p := &nn.Pass{Exact: true, OnStage: seen.stage}
 			if m.Decoder == nil {
 				if _, err := m.Encode(p, c.IDs); err != nil {
 					t.Fatal(err)
@@ -102,7 +102,7 @@ func TestGreedy(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			for i, input := range c.IDs {
-				s, err := m.NewSession(&nn.Pass{}, input)
+				s, err := m.NewSession(&nn.Pass{Exact: true}, input)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -24,14 +24,15 @@ func main() {
 	ids := flag.String("ids", "", "a JSON file of token ids")
 	out := flag.String("out", "", "the file for raw float32 embeddings")
 	batch := flag.Int("batch", 64, "images in a pass")
+	exact := flag.Bool("exact", false, "do not round the inputs of products with bf16 weights")
 	flag.Parse()
-	if err := run(*dir, *pixels, *ids, *out, *batch); err != nil {
+	if err := run(&nn.Pass{Exact: *exact}, *dir, *pixels, *ids, *out, *batch); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(dir, pixels, ids, out string, batch int) error {
+func run(p *nn.Pass, dir, pixels, ids, out string, batch int) error {
 	m, err := engine.OpenModel(vfs.OS, dir)
 	if err != nil {
 		return err
@@ -43,9 +44,9 @@ func run(dir, pixels, ids, out string, batch int) error {
 	var embedded []float32
 	err = vfs.Guard(func() (err error) {
 		if ids != "" {
-			embedded, err = texts(m, ids)
+			embedded, err = texts(m, p, ids)
 		} else {
-			embedded, err = images(m, pixels, batch)
+			embedded, err = images(m, p, pixels, batch)
 		}
 		return err
 	})
@@ -55,7 +56,7 @@ func run(dir, pixels, ids, out string, batch int) error {
 	return os.WriteFile(out, kernel.BytesOf(embedded), 0o666)
 }
 
-func texts(m *engine.Model, file string) ([]float32, error) {
+func texts(m *engine.Model, p *nn.Pass, file string) ([]float32, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -64,11 +65,11 @@ func texts(m *engine.Model, file string) ([]float32, error) {
 	if err := json.Unmarshal(text, &ids); err != nil {
 		return nil, err
 	}
-	y, err := m.CLIP.Text.Forward(&nn.Pass{}, ids)
+	y, err := m.CLIP.Text.Forward(p, ids)
 	return y.Data, err
 }
 
-func images(m *engine.Model, file string, batch int) ([]float32, error) {
+func images(m *engine.Model, p *nn.Pass, file string, batch int) ([]float32, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func images(m *engine.Model, file string, batch int) ([]float32, error) {
 	if width == 0 || len(v)%width != 0 {
 		return nil, fmt.Errorf("embed: %s holds %d values, want a multiple of %d", file, len(v), width)
 	}
-	x, p := kernel.Of(len(v)/width, width, v), &nn.Pass{}
+	x := kernel.Of(len(v)/width, width, v)
 	var out []float32
 	for lo := 0; lo < x.Rows; lo += batch {
 		y, err := m.CLIP.Vision.Forward(p, x.Slice(lo, min(lo+batch, x.Rows), 0, width))
