@@ -3,7 +3,8 @@
     transformers_check.py [--smelt COMMAND] [--quick] [FAMILY...]
 
 Without --smelt the fusions are written by reference.py's own writer, with
-ragged, dense and zero ranks; with it by `COMMAND fuse`. The formula is a plain
+ragged, dense and zero ranks; with it by `COMMAND fuse`, and smelt's own forward
+pass must agree too, where it has the architecture. The formula is a plain
 loop over rows and experts in float64 on the tensors of the file.
 """
 
@@ -12,6 +13,7 @@ import copy
 import json
 import logging
 import os
+import pathlib
 import pickle
 import shlex
 import shutil
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import warnings
 
+import numpy as np
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
@@ -31,6 +34,9 @@ from native import fuse
 from sources import Base, experts_of
 
 TRUST = {"trust_remote_code": True}
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+#: The families that smelt runs itself.
+GO_FAMILIES = ("clip", "t5", "llama", "mistral", "qwen2", "qwen3")
 
 
 def ragged(module, expert):
@@ -206,6 +212,21 @@ class Check:
                 assert dense > 1e-3, "the experts do nothing"
                 worst = max(worst, error)
         return f"off by {worst:.0e} in float64, {single:.0e} in float32"
+
+    def check_smelt(self):
+        """smelt's own forward pass gives the same logits, top-1 and top-2."""
+        if not self.smelt or self.name not in GO_FAMILIES:
+            return None
+        binary, worst = os.path.join(os.path.dirname(self.directory), "forward"), 0.0
+        subprocess.run(["go", "build", "-o", binary, "./tools/parity/forward"], cwd=ROOT, check=True)
+        given = {k: (v.flatten(1) if v.is_floating_point() else v).tolist() for k, v in self.inputs.items()}
+        for out in (self.out, self.fuse("top2-smelt", 2)):
+            done = subprocess.run([binary, out], input=json.dumps(given).encode(), check=True, capture_output=True)
+            want = self.run(self.load(out))
+            got = torch.from_numpy(np.frombuffer(done.stdout, np.float32).copy()).view(want.shape)
+            worst = max(worst, off(got, want))
+        assert worst < 1e-5, worst
+        return f"off by {worst:.0e} in float32"
 
     def check_save(self):
         """save_pretrained and reload: every tensor, the config, the outputs."""
