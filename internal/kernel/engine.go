@@ -32,9 +32,8 @@ type engine[T float] struct {
 }
 
 const (
-	blockK   = 384      // most k of a block: a panel of the right operand then fits the first-level cache
-	blockM   = 16 * 14  // most rows of a packed block of the left operand, which stays in the second-level cache
-	blockR   = 1 << 19  // most bytes of the right operand that a task reads per block of k, which stay there too
+	blockK   = 4 << 10  // most bytes of a row of a block: the longer, the less often the result is read and written
+	blockM   = 8 * 14   // most rows of a packed block of the left operand, which stays in the second-level cache
 	blockMT  = 512      // the same of one stored transposed: the longer, the better its rows stream
 	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
 	fewCols  = 8        // up to this many panels, the left operand is not worth packing
@@ -102,8 +101,8 @@ func (e *engine[T]) multiply(workers, m, n, k int, alpha T, a, b operand, beta T
 	if e.cost(b.transposed(), a.transposed(), n, m)+back < e.cost(a, b, m, n) {
 		p.left, p.right, p.m, p.n, p.flip = b.transposed(), a.transposed(), n, m, true
 	}
-	_, p.kLen = blocks(k, blockK, 4)
 	size := elemSize[T]()
+	_, p.kLen = blocks(k, blockK/size, 4)
 	_, nLen := blocks(p.n, max(e.nr, packR/(k*size)/e.nr*e.nr), e.nr)
 	for j := 0; j < p.n; j += nLen {
 		p.columns(workers, j, min(nLen, p.n-j))
@@ -154,8 +153,6 @@ func (p *product[T]) columns(workers, j0, n int) {
 	})
 
 	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
-	size := elemSize[T]()
-	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
 	p.sub = blockM
 	switch {
 	case p.left.trans:
@@ -164,8 +161,7 @@ func (p *product[T]) columns(workers, j0, n int) {
 		p.sub = p.conflictFree()
 	}
 	// A few tasks for each worker even out their speeds. Each packs its own
-	// blocks of the left operand, and takes so many panels that what it reads
-	// of them per block of k stays in the second-level cache.
+	// blocks of the left operand.
 	w := parallel.Workers(workers)
 	most := p.m
 	if w > 1 {
@@ -175,7 +171,7 @@ func (p *product[T]) columns(workers, j0, n int) {
 		most = min(most, blockMT)
 	}
 	rowParts, rowLen := blocks(p.m, most, p.lanes)
-	colParts, colLen := blocks(panels, max(1, blockR/(p.kLen*p.nr*size)), 1)
+	colParts, colLen := 1, panels
 	if w > 1 && rowParts*colParts < 2*w {
 		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
 	}
