@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +121,8 @@ type job struct {
 	carry   string // folder of the files to take over
 	produce func(i int) ([]output, report, error)
 	release func(i int)
+	what    string                          // what progress calls it; "" is fuse
+	begin   func(ctx context.Context) error // before the first unit that is not done; may be nil
 	// reserved is how many bytes each shard of a stream keeps free for its
 	// header.
 	reserved [2]int
@@ -196,7 +199,12 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 	}
 	defer s.close()
 	resumed := len(s.records)
-	progress.start("fuse", j.read(j.lo, j.hi))
+	if j.begin != nil && s.next() < j.hi {
+		if err := j.begin(ctx); err != nil {
+			return nil, interrupted(ctx, err)
+		}
+	}
+	progress.start(cmp.Or(j.what, "fuse"), j.read(j.lo, j.hi))
 	progress.add(j.read(j.lo, s.next()))
 	type produced struct {
 		tensors []output
@@ -215,7 +223,7 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			err = errors.Join(s.sync(), fmt.Errorf("interrupted; the same command goes on where it was: %w", context.Cause(ctx)))
+			err = errors.Join(s.sync(), interrupted(ctx, err))
 		}
 		return nil, err
 	}
@@ -226,6 +234,14 @@ func (j *job) run(ctx context.Context, progress Progress) (res *Result, err erro
 	res.Resumed = resumed
 	res.Timing = Timing{Total: time.Since(began), Sync: s.syncTook}
 	return res, nil
+}
+
+// interrupted says what comes next where work was cancelled.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("interrupted; the same command goes on where it was: %w", context.Cause(ctx))
 }
 
 // tidy removes a work folder, the journal after what it speaks of.

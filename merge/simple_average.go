@@ -1,0 +1,23 @@
+package merge
+
+// simpleAverage is the mean of the experts' weights. An expert that lacks a
+// tensor counts as the base there.
+var simpleAverage = Method{
+	Name: "simple_average", Title: "Simple average", Paper: "arXiv:2203.05482 (model soups)",
+	About: "the mean of the experts' weights",
+	begin: average,
+}
+
+// average is base + Σ wₑ·Δₑ / Σ wₑ.
+func average(c *Config, _ *Tensor) (Rule, error) {
+	total := 0.0
+	for _, w := range c.Weights {
+		total += w
+	}
+	return func(dst []float64, b *Block) {
+		weightedSum(dst, b.Deltas, c.Weights)
+		for i, v := range b.Base {
+			dst[i] = v + dst[i]/total
+		}
+	}, nil
+}
