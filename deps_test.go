@@ -17,7 +17,7 @@ var bands = [][]string{
 	0: {"dtype", "tensor"},
 	1: {"internal/kernel", "internal/parallel", "linalg", "nn"},
 	2: {"internal/vfs", "internal/ojson", "safetensors", "checkpoint", "tokenizer", "chat/jinja", "chat", "processor"},
-	3: {"taskvector", "smile", "merge"},
+	3: {"taskvector", "smile", "merge", "ensemble"},
 	4: {"model", "model/clip", "model/llama", "model/t5", "generate"},
 	5: {"analysis", "eval"},
 	6: {"interop", "engine", "internal/cli", "cmd/smelt"},
