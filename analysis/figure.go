@@ -38,3 +38,29 @@ func ratio(a, b float64) Figure {
 	}
 	return Figure(a / b)
 }
+
+// RelativeChange is √(change/base), both sums of squares: None where the base is
+// zero.
+func RelativeChange(change, base float64) Figure { return root(ratio(change, base)) }
+
+// root is the square root of a figure.
+func root(f Figure) Figure { return Figure(math.Sqrt(float64(f))) }
+
+// cosineDeviation is the standard deviation of the cosine of two independent
+// vectors of m·n elements without direction.
+func cosineDeviation(m, n int) float64 { return 1 / math.Sqrt(float64(m)*float64(n)) }
+
+// mean collects a mean of figures that exist.
+type mean struct {
+	sum float64
+	n   int
+}
+
+func (m *mean) add(f Figure) {
+	if f.Known() {
+		m.sum += float64(f)
+		m.n++
+	}
+}
+
+func (m *mean) figure() Figure { return ratio(m.sum, float64(m.n)) }

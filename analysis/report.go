@@ -97,7 +97,8 @@ type Layer struct {
 	Confusion  *RouterForecast `json:"confusion"`   // null below two touched experts
 }
 
-// BaseLayer is what the base's weight W0 = U·Σ·Vᵀ looks like.
+// BaseLayer is what the base's weight W0 = U·Σ·Vᵀ looks like. Of a layer that no
+// expert touched only the energy is known; the rest is zero.
 type BaseLayer struct {
 	Energy   float64   `json:"energy"`    // ‖W0‖²
 	HalfRank int       `json:"half_rank"` // r_half: singular values up to here sum to half of all
@@ -245,6 +246,7 @@ type Other struct {
 	// Relative is ‖Δ‖/‖base's tensor‖ by expert: a norm's small energy may be a
 	// large change.
 	Relative []Figure `json:"relative"`
+	Fused    bool     `json:"fused"`          // a bias that a fusion keeps by expert
 	Note     string   `json:"note,omitempty"` // resized, the expert's own, …
 }
 
@@ -256,7 +258,7 @@ type Advice struct {
 	LeaveOut      []LeaveOut `json:"leave_out"`
 	LeaveOutShare float64    `json:"leave_out_share"`
 	Copies        []Copy     `json:"near_copies"`
-	// Others lists the tensors of Report.Others that hold at least OthersShare of
+	// Others lists the tensors of Report.Others that no fusion keeps and that hold at least OthersShare of
 	// some expert's whole change, or move by more than its linear layers do.
 	Others      []string  `json:"others"`
 	OthersShare float64   `json:"others_share"`
