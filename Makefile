@@ -59,13 +59,8 @@ golden: peers ## write the golden fixtures again
 	tools/golden/run.sh $(PYTHON)
 
 .PHONY: parity
-parity: build peers ## real outputs against numpy, FusionBench and transformers
+parity: build peers ## real outputs against numpy, FusionBench, peft and transformers
 	tools/parity/run.sh bin/smelt $(PYTHON)
-
-.PHONY: parity-models
-parity-models: build peers ## fused models of 14 families in transformers; CLIP on the pool's images (long)
-	OMP_NUM_THREADS=1 $(PYTHON) tools/parity/transformers_check.py --quick --smelt $(CURDIR)/bin/smelt
-	OMP_NUM_THREADS=1 $(PYTHON) bench/models/pool.py --pool ../shared/pools/vision
 
 .PHONY: bench
 bench: build peers ## docs/benchmarks.md: every figure beside its floor and its peer

@@ -10,9 +10,14 @@ import (
 )
 
 // Rebase gives modules and saved tensors the names that base has for them,
-// where they differ by a prefix (see MapNames), and returns in sentences what
-// was renamed and whether the adapter names another base.
+// where they differ by a prefix (see MapNames) or are those that transformers
+// has in memory (see Config.InMemory), and returns in sentences what was
+// renamed and whether the adapter names another base.
 func (a *Adapter) Rebase(base *Checkpoint) (notes []string) {
+	a.rename(func(name string) string {
+		at := max(strings.LastIndexByte(name, '.'), 0)
+		return base.Config.inFile(name[:at]) + name[at:]
+	})
 	// Both are looked up as weights, whose shapes must agree.
 	weights := make([]Info, len(a.modules))
 	for i, m := range a.modules {
@@ -23,21 +28,16 @@ func (a *Adapter) Rebase(base *Checkpoint) (notes []string) {
 		return slices.Equal(b.Shape, w.Shape) || slices.Equal(b.Shape, []int{w.Shape[1], w.Shape[0]})
 	})
 	if len(r.moved) > 0 {
-		for i, m := range a.modules {
-			a.modules[i].Name = strings.TrimSuffix(r.toBase(m.Name+".weight"), ".weight")
-		}
-		saved := make(map[string]string, len(a.saved))
-		for name, stored := range a.saved {
-			if _, ok := base.Resolve(name); !ok {
-				if rest, ok := strings.CutPrefix(name, r.strip); ok {
-					if _, ok := base.Resolve(r.add + rest); ok {
-						name = r.add + rest
-					}
-				}
+		a.rename(func(name string) string {
+			rest, ok := strings.CutPrefix(name, r.strip)
+			if _, there := base.Resolve(name); there || !ok {
+				return name
 			}
-			saved[name] = stored
-		}
-		a.saved = saved
+			if _, ok = base.Resolve(r.add + rest); !ok {
+				return name
+			}
+			return r.add + rest
+		})
 		notes = r.notes("modules")
 	}
 	if named := filepath.Base(filepath.ToSlash(a.BaseModel)); a.BaseModel != "" && named != filepath.Base(filepath.Clean(base.Dir)) &&
@@ -45,6 +45,18 @@ func (a *Adapter) Rebase(base *Checkpoint) (notes []string) {
 		notes = append(notes, fmt.Sprintf("was trained on %.200q; names and shapes of the base given here fit", a.BaseModel))
 	}
 	return notes
+}
+
+// rename gives tensors of the base that the adapter is for other names.
+func (a *Adapter) rename(to func(tensor string) string) {
+	for i, m := range a.modules {
+		a.modules[i].Name = strings.TrimSuffix(to(m.Name+".weight"), ".weight")
+	}
+	saved := make(map[string]string, len(a.saved))
+	for name, stored := range a.saved {
+		saved[to(name)] = stored
+	}
+	a.saved = saved
 }
 
 // part guesses from the class that the adapter was trained on which part of a

@@ -21,20 +21,21 @@ import (
 // replace the base's, as bias: "all" stores them.
 type adapterForm struct {
 	base       string
+	config     checkpoint.Config // of the base
 	task       string
 	transposed bool
 	biased     bool // some module has a Δb
 	everywhere bool // every target has a bias in the base
 	baseBias   func(module string) (tensor.Tensor, error)
 
-	ranks map[string]int // by module, from the records
+	ranks map[string]int // by module as PEFT names it, from the records
 }
 
 func newAdapterForm(p *Plan, base string, weights *checkpoint.Checkpoint) *adapterForm {
 	f := &adapterForm{base: base, ranks: map[string]int{}, everywhere: true}
 	f.baseBias = func(module string) (tensor.Tensor, error) { return weights.Tensor(module + ".bias") }
 	if c, err := checkpoint.ParseConfig([]byte(p.BaseConfig)); err == nil {
-		f.task = peftTask(c.Architectures())
+		f.config, f.task = c, peftTask(c.Architectures())
 	}
 	for _, u := range p.Units {
 		f.transposed = f.transposed || u.Transposed
@@ -59,8 +60,10 @@ func peftTask(architectures []string) string {
 	return ""
 }
 
-// loraName names a tensor of a module's update.
-func loraName(module, what string) string { return "base_model.model." + module + "." + what }
+// name names a tensor of a module's update.
+func (f *adapterForm) name(module, what string) string {
+	return "base_model.model." + f.config.InMemory(module) + "." + what
+}
 
 // reserve bounds the header.
 func (f *adapterForm) reserve(p *Plan) (n [2]int) {
@@ -68,7 +71,7 @@ func (f *adapterForm) reserve(p *Plan) (n [2]int) {
 	for i := range p.Units {
 		u := &p.Units[i]
 		for _, what := range []string{"lora_A.weight", "lora_B.weight", "base_layer.bias"} {
-			infos = append(infos, safetensors.Info{Name: loraName(u.Name, what), DType: dtype.BF16, Shape: []int{u.In, u.Out}})
+			infos = append(infos, safetensors.Info{Name: f.name(u.Name, what), DType: dtype.BF16, Shape: []int{u.In, u.Out}})
 		}
 	}
 	n[streamExperts] = safetensors.HeaderBound(infos, metadata)
@@ -90,7 +93,7 @@ func (f *adapterForm) result(j *job, records []record) (*Result, error) {
 		if len(r.Tensors[streamExperts]) > 0 {
 			res.Modules++
 			if first := r.Tensors[streamExperts][0]; strings.HasSuffix(first.Name, "lora_A.weight") {
-				f.ranks[j.plan.Units[r.Unit].Name] = first.Shape[0]
+				f.ranks[f.config.InMemory(j.plan.Units[r.Unit].Name)] = first.Shape[0]
 			}
 		}
 		res.Parameters.Output += r.Report.Parameters
@@ -179,7 +182,7 @@ func (f *adapterForm) fromPartAs(m *smile.Module, p smile.Part, d dtype.DType) (
 	r := int(max(p.Rank, 0))
 	var tensors []safetensors.Named
 	add := func(what string, d dtype.DType, v []float64, shape ...int) {
-		tensors = append(tensors, safetensors.Named{Name: loraName(m.Name, what), Tensor: tensor.Tensor{DType: d, Shape: shape, Data: float64Bytes(v, d)}})
+		tensors = append(tensors, safetensors.Named{Name: f.name(m.Name, what), Tensor: tensor.Tensor{DType: d, Shape: shape, Data: float64Bytes(v, d)}})
 	}
 	delta := make([]float64, m.Out) // Δb
 	if len(p.Bias.Data) > 0 {

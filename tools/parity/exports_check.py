@@ -35,7 +35,7 @@ from tensors import DTYPES
 HERE = os.path.dirname(os.path.abspath(__file__))
 #: FusionBench's class -> the pin list of the environment that it works in
 PINS = {"llama": "smile-4.51", "qwen2": "smile-4.51", "mistral": "smile-4.45"}
-DEFAULT = ["llama", "mistral", "qwen2", "gpt2", "bert", "clip", "t5"]
+DEFAULT = ["llama", "mistral", "qwen2", "gpt2", "bert", "vit", "clip", "t5"]
 
 
 class Check:

@@ -78,7 +78,7 @@ FAMILIES = {
              share_att_key=True),
         ["query_proj", "value_proj"], False, head="AutoModel",
     ),
-    "vit": Family("ViTConfig", "AutoModelForImageClassification", {**TOWER, **IMAGE, "num_labels": 5}, [], False, head="AutoModel"),
+    "vit": Family("ViTConfig", "AutoModelForImageClassification", {**TOWER, **IMAGE, "num_labels": 5}, ["q_proj", "v_proj"], False, head="AutoModel"),
     "gemma2": Family("Gemma2Config", "AutoModelForCausalLM", decoder(head_dim=8, sliding_window=8), ["q_proj", "v_proj"], head="AutoModel"),
     "phi": Family("PhiConfig", "AutoModelForCausalLM", decoder(num_key_value_heads=4), ["q_proj", "v_proj"], head="AutoModel"),
     "phi3": Family("Phi3Config", "AutoModelForCausalLM", decoder(num_key_value_heads=4), ["qkv_proj"], head="AutoModel"),

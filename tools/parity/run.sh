@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Holds real outputs of smelt against the peers: every fused layer recomputed in
 # float64 from the published formula, FusionBench's own classes, and transformers.
 #
@@ -6,7 +6,7 @@
 #
 # The tiny pool of the tests is always used; the real pools of a checkout with
 # ../shared beside it (or $SMELT_SHARED) too, where they are.
-set -eu
+set -euo pipefail
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # small matrices: threads only wait for one another
 smelt=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 python=$2
@@ -14,6 +14,11 @@ here=$(dirname "$0")
 shared=${SMELT_SHARED:-../shared}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+said() { # COMMAND...: its last line, or all of them when it fails
+  "$@" >"$work/said" 2>&1 || { cat "$work/said"; exit 1; }
+  tail -n 1 "$work/said"
+}
 
 fused() { # NAME OPTIONS -- BASE EXPERT...
   name=$1
@@ -26,9 +31,9 @@ fused() { # NAME OPTIONS -- BASE EXPERT...
   shift
   echo "== $name:$options"
   "$smelt" fuse "$@" -o "$work/$name" $options >/dev/null 2>"$work/$name.log" || { cat "$work/$name.log"; exit 1; }
-  "$smelt" verify "$work/$name" "$@" | tail -n 1
-  "$python" "$here/reference.py" check "$work/$name" "$@" | tail -n 1
-  "$python" "$here/fusionbench.py" check "$work/$name" "$@" | tail -n 1
+  said "$smelt" verify "$work/$name" "$@"
+  said "$python" "$here/reference.py" check "$work/$name" "$@"
+  said "$python" "$here/fusionbench.py" check "$work/$name" "$@"
 }
 
 pool=$here/testdata/fuse
@@ -55,9 +60,12 @@ else
 fi
 
 echo "== exports in peft, transformers and FusionBench"
-"$python" "$here/exports_check.py" --smelt "$smelt" | tail -n 1
+said "$python" "$here/exports_check.py" --smelt "$smelt"
+
+echo "== fused models of every family in transformers"
+said "$python" "$here/transformers_check.py" --quick --smelt "$smelt"
 
 if [ -d "$shared/tokenizers" ]; then
   echo "== tokenizers"
-  tools/golden/tokenizer/parity.sh "$python" "$shared/tokenizers" "$vision/base" 10000 | tail -n 3
+  said tools/golden/tokenizer/parity.sh "$python" "$shared/tokenizers" "$vision/base" 10000
 fi
