@@ -10,4 +10,5 @@ go run ./bench/kernel -python "$python" -json "$out/kernel.json" > "$out/kernel.
 "$python" bench/linalg/run.py --out "$out" --large
 "$python" bench/fuse/run.py --out "$out"
 "$python" bench/models/run.py --work "$out"
+"$python" bench/lora/run.py --out "$out" --layers 4
 tools/benchmarks.sh "$out" > docs/benchmarks.md

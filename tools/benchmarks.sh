@@ -9,6 +9,6 @@ $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), $(go versio
 their best settings. These machines are noisy: read ratios.
 
 EOF
-for part in kernel linalg fuse models; do
+for part in kernel linalg fuse models lora merge; do
   if [ -f "$1/$part.md" ]; then cat "$1/$part.md"; echo; fi
 done

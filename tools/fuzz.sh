@@ -1,6 +1,6 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Runs every fuzz target of the module for the given number of inputs.
-set -eu
+set -euo pipefail
 count=${1:-20000}
 for file in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz'); do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do

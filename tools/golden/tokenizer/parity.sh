@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Compares the tokenizer package with the reference on generated lines and real
 # vocabularies: parity.sh PYTHON FOLDER-WITH-VOCABULARIES CLIP-DIRECTORY [LINES]
-set -eu
+set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
