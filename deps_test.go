@@ -19,7 +19,7 @@ var bands = [][]string{
 	2: {"internal/vfs", "internal/ojson", "safetensors", "checkpoint", "tokenizer", "chat/jinja", "chat", "processor"},
 	3: {"taskvector", "smile", "merge", "ensemble"},
 	4: {"model", "model/clip", "model/llama", "model/t5", "generate"},
-	5: {"analysis", "eval"},
+	5: {"analysis", "eval", "report"},
 	6: {"interop", "engine", "internal/cli", "cmd/smelt"},
 }
 
