@@ -1,7 +1,9 @@
 package smile
 
 import (
+	"smelt/dtype"
 	"smelt/internal/kernel"
+	"smelt/internal/parallel"
 	"smelt/nn"
 )
 
@@ -10,12 +12,13 @@ import (
 type groups struct {
 	start []int32 // [E+1]: the pairs of expert e are start[e]…start[e+1]
 	at    []int32 // [N, TopK]: where a choice of a token stands among the pairs
+	order []int32 // [N·TopK]: the pairs' choices, at backwards
 }
 
 // group sorts the selected pairs by expert.
 func (l *Linear) group(p *nn.Pass, r routing) groups {
 	e := len(l.experts)
-	g := groups{start: p.Ints(e + 1), at: p.Ints(len(r.selected))}
+	g := groups{start: p.Ints(e + 1), at: p.Ints(len(r.selected)), order: p.Ints(len(r.selected))}
 	clear(g.start)
 	for _, s := range r.selected {
 		g.start[s+1]++
@@ -26,7 +29,7 @@ func (l *Linear) group(p *nn.Pass, r routing) groups {
 	next := p.Ints(e)
 	copy(next, g.start)
 	for i, s := range r.selected {
-		g.at[i] = next[s]
+		g.at[i], g.order[next[s]] = next[s], int32(i)
 		next[s]++
 	}
 	return g
@@ -53,6 +56,10 @@ func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 	}
 	bare := nn.Dense{Weight: l.base.Weight}
 	bare.Forward(p, ys, xs)
+	if x.Rows > fewRows {
+		l.finishAll(p, y, ys, xs, down, g)
+		return
+	}
 	l.restDown(p, xs, down, g)
 	problems := p.Problems(len(l.experts))[:0]
 	for i := range l.experts {
@@ -67,16 +74,76 @@ func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 		}
 	}
 	kernel.GemmGroup(p.Workers, problems)
-	if p.Serial(y.Rows, y.Cols) {
-		l.back(y, ys, g, r, 0, y.Rows)
-		return
-	}
-	p.ForRows(y.Rows, y.Cols, func(lo, hi int) { l.back(y, ys, g, r, lo, hi) })
+	l.back(y, ys, g, r)
 }
 
-// back writes rows [lo,hi) of y: their sorted rows plus the biases.
-func (l *Linear) back(y, ys kernel.Matrix, g groups, r routing, lo, hi int) {
+// fewRows is how many tokens are bound by reading the weights, which all
+// workers then share.
+const fewRows = 16
+
+// finishAll does for many tokens what remains after the base's product. Each
+// expert's tokens, or a part of them, are one worker's: rows, never parts of a
+// sum, so that the result is the same bits for any number of workers.
+func (l *Linear) finishAll(p *nn.Pass, y, ys, xs, down kernel.Matrix, g groups) {
+	w := parallel.Workers(p.Workers)
+	const cache = 3 << 18 // bytes of a part's outputs
+	most := max(2*fewRows, min(cache/(4*ys.Cols), (ys.Rows+2*w-1)/(2*w)))
+	if w == 1 {
+		most = max(2*fewRows, cache/(4*ys.Cols))
+	}
+	type piece struct{ expert, lo, hi int }
+	var pieces []piece
+	for e := range l.experts {
+		lo, rows := int(g.start[e]), int(g.start[e+1]-g.start[e])
+		n := (rows + most - 1) / most
+		for i := range n {
+			pieces = append(pieces, piece{e, lo + rows*i/n, lo + rows*(i+1)/n})
+		}
+	}
+	parallel.For(w, len(pieces), func(i int) {
+		l.finish(p, y, ys, xs, down, g, pieces[i].expert, pieces[i].lo, pieces[i].hi)
+	})
+}
+
+// finish adds expert e's part to rows [lo,hi) of ys, which are tokens of its
+// own, and writes them with their biases to where they belong in y.
+func (l *Linear) finish(p *nn.Pass, y, ys, xs, down kernel.Matrix, g groups, e, lo, hi int) {
+	if lo == hi {
+		return
+	}
+	ex := &l.experts[e]
+	x, c := xs.Slice(lo, hi, 0, xs.Cols), ys.Slice(lo, hi, 0, ys.Cols)
+	if ex.rest.Rows > 0 {
+		multiply(p, down.Slice(lo, hi, l.g, ex.rank), x, ex.rest, 0)
+	}
+	switch {
+	case ex.dense.Rows > 0:
+		multiply(p, c, x, ex.dense, 1)
+	case ex.rank > 0:
+		multiply(p, c, down.Slice(lo, hi, 0, ex.rank), ex.us, 1)
+	}
 	for i := lo; i < hi; i++ {
+		if to := y.Row(int(g.order[i])); ex.sum != nil {
+			kernel.Add(to, ys.Row(i), ex.sum)
+		} else {
+			copy(to, ys.Row(i))
+		}
+	}
+}
+
+// multiply computes c = x·wᵀ + beta·c on the caller's goroutine; of x, bf16
+// weights see what p says.
+func multiply(p *nn.Pass, c, x kernel.Matrix, w kernel.Weight, beta float32) {
+	if w.DType == dtype.BF16 && !p.Exact {
+		kernel.GemmBF16(1, c, x, w, beta)
+		return
+	}
+	kernel.GemmWeight(1, c, x, w, beta)
+}
+
+// back writes the rows of y: their sorted rows plus the biases.
+func (l *Linear) back(y, ys kernel.Matrix, g groups, r routing) {
+	for i := range y.Rows {
 		from, to := ys.Row(int(g.at[i])), y.Row(i)
 		if b := l.experts[r.selected[i]].sum; b != nil {
 			kernel.Add(to, from, b)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"smelt/internal/kernel"
+	"smelt/internal/parallel"
 	"smelt/nn"
 	"smelt/tensor"
 )
@@ -185,10 +186,7 @@ func (l *Linear) Forward(p *nn.Pass, y, x kernel.Matrix) {
 		weights = l.router
 	}
 	down := p.Matrix(x.Rows, weights.Rows) // x·vtᵀ, or its routers' columns
-	if weights.Rows > 0 {
-		kernel.GemmWeight(p.Workers, down, x, weights, 0)
-	}
-	r := l.route(p, down)
+	r := l.route(p, down, x, weights)
 	switch {
 	case l.grouped && l.topK == 1:
 		l.forwardOne(p, y, x, down, r)
@@ -208,17 +206,26 @@ type routing struct {
 	weights  []float32 // [N, TopK]
 }
 
-// route scores the experts for every row of down and selects the top ones:
-// touched experts before others, higher scores before lower, lower indices
-// before higher.
-func (l *Linear) route(p *nn.Pass, down kernel.Matrix) routing {
+// route writes down = x·weightsᵀ, in float32 whatever the pass rounds, scores
+// the experts for every row of it and selects the top ones: touched experts
+// before others, higher scores before lower, lower indices before higher.
+func (l *Linear) route(p *nn.Pass, down, x kernel.Matrix, weights kernel.Weight) routing {
 	n, e := down.Rows, len(l.experts)
 	r := routing{selected: p.Ints(n * l.topK), weights: p.Floats(n * l.topK)}
 	scores := p.Floats(n * e)
-	if width := down.Cols + 64*e; p.Serial(n, width) { // a score costs about 64 elements
+	w := parallel.Workers(p.Workers)
+	if w == 1 || n < 4*fewRows || weights.Rows == 0 {
+		if weights.Rows > 0 {
+			kernel.GemmWeight(p.Workers, down, x, weights, 0)
+		}
 		l.routeRows(r, scores, down, 0, n)
 	} else {
-		p.ForRows(n, width, func(lo, hi int) { l.routeRows(r, scores, down, lo, hi) })
+		parts := min(w, n/(2*fewRows))
+		parallel.For(w, parts, func(i int) {
+			lo, hi := n*i/parts, n*(i+1)/parts
+			kernel.GemmWeight(1, down.Slice(lo, hi, 0, down.Cols), x.Slice(lo, hi, 0, x.Cols), weights, 0)
+			l.routeRows(r, scores, down, lo, hi)
+		})
 	}
 	if p.OnRouting != nil {
 		p.OnRouting(nn.Routing{
