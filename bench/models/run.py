@@ -29,7 +29,7 @@ transformers.utils.logging.disable_progress_bar()
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERTS, RANK, ROUTER = 8, 32, 16
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-TOKENS, BATCH, STEPS, TEXTS = 512, 32, 16, 4
+TOKENS, BATCH, STEPS, TEXTS = 512, 32, 16, 2
 
 MODELS = {
     "clip-vit-base-patch32": (CLIPModel, lambda: CLIPConfig(), ".encoder.layers."),
