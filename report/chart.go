@@ -147,15 +147,18 @@ func (c *Chart) panel(width, height float64, keyed bool) *scene {
 	if height == 0 {
 		height = math.Min(420, math.Max(240, 0.52*width))
 	}
-	ends := c.ends()
-	if keyed && len(ends) > 0 {
-		if s, ok := c.attempt(width, height, ends, nil); ok {
-			return s
+	var s *scene
+	fits := false
+	if keyed {
+		if s, fits = c.attempt(width, height, c.ends(), nil); !fits {
+			s, fits = c.attempt(width, height, nil, c.keys(false))
 		}
-		s, _ := c.attempt(width, height, nil, c.keys())
-		return s
 	}
-	s, _ := c.attempt(width, height, nil, nil)
+	if !fits && keyed {
+		s, _ = c.attempt(width, height, nil, c.keys(true))
+	} else if !fits {
+		s, _ = c.attempt(width, height, nil, nil)
+	}
 	return s
 }
 
@@ -191,9 +194,9 @@ func (c *Chart) attempt(width, height float64, ends []end, key []entry) (*scene,
 	for _, r := range c.References {
 		c.reference(s, &f, r)
 	}
-	c.labels(s, &f)
+	named := c.labels(s, &f)
 	s.height = f.height
-	return s, true
+	return s, named
 }
 
 func (c *Chart) band(s *scene, f *frame, b Band) {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"image"
 	"math"
 )
 
@@ -152,4 +153,37 @@ func accuracies() *Table {
 		{Text("failed"), Num(math.NaN())},
 	}
 	return t
+}
+
+func page() *Page {
+	img := image.NewRGBA(image.Rect(0, 0, 28, 28))
+	for i := range img.Pix {
+		img.Pix[i] = uint8(i * 7)
+	}
+	var samples []Sample
+	for i := range 5 {
+		samples = append(samples, Sample{Image: img, Title: fmt.Sprint("digits: a seven ", i), Lines: []Line{
+			{Name: "base", Text: "one", Right: Mistaken}, {Name: "SMILE", Text: "seven", Right: Correct, Note: "98 %"}, {Name: "routed to", Text: "digits"},
+		}})
+	}
+	return &Page{
+		Title: "Eight experts in one model " + hostile,
+		Lead:  "What the fused model keeps of each expert, what it costs, and which expert it asked.",
+		Facts: []Fact{{"93.4 %", "mean accuracy of the fused model", "rank 32"}, {"×1.38", "parameters, relative to the base", ""}, {"4.1 s", "to fuse", ""}},
+		Sections: []Section{
+			{Title: "Overview", Lead: "The table first, then the curve.", Blocks: []Block{
+				Grid{"accuracies", accuracies(), "Each number is the share of test images that are classified rightly; ± is the 95 % interval."},
+				Plot{"tradeoff", tradeoff(), "Up and to the left is better: more accuracy for fewer parameters."},
+			}},
+			{Title: "Samples", Blocks: []Block{Gallery{"Samples", "The first images of each test set.", samples}, Prose("To go on: " + hostile), Code("smelt fuse base digits letters -o fused --expert-rank 32")}},
+			{Title: "Layers", Blocks: []Block{Plot{"panels", panels(), "Curves that rise early need little rank."}, Plot{"stacked", stacked(), "Each bar is a layer."}, Plot{"spectrum", spectrum(), "Steep lines are compressible."}}},
+			{Title: "Pairs", Blocks: []Block{
+				Plot{"routing", routing(), "A row is a task; the diagonal is its own expert."},
+				Plot{"cosines", cosines(), "Red pairs pull together, blue ones apart."},
+				Plot{"heatpanels", heatPanels(), "One panel a layer."},
+				Details{"Accuracy by task", []Block{Plot{"grouped", grouped(), "Longer is better."}}},
+			}},
+		},
+		Foot: "smelt, made of fixtures.",
+	}
 }

@@ -204,6 +204,9 @@ func (h *Heatmap) cells(s *scene, left, top, cell, height, low, high float64) {
 				hover += " · " + h.Notes[i][j]
 			}
 			s.rect(x, y, cell-gap, height-gap, fill, clean(hover))
+			if math.IsNaN(v) && !numbers {
+				s.line("axis", 1, [2]float64{x + 2, y + height - gap - 2}, [2]float64{x + cell - gap - 2, y + 2})
+			}
 			if numbers {
 				s.text(x+(cell-gap)/2, y+height/2+3.5, h.short(v), size, ink, "middle", false)
 			}

@@ -6,11 +6,12 @@ import (
 	"slices"
 )
 
-// keys are the entries of a chart's key.
-func (c *Chart) keys() []entry {
+// keys are the entries of a chart's key, without those that all leaves out:
+// single points that bear a label.
+func (c *Chart) keys(all bool) []entry {
 	var out []entry
 	for i, series := range c.Series {
-		if series.Name != "" {
+		if series.Name != "" && (all || !series.labelled()) {
 			out = append(out, entry{text: series.Name, fill: c.colour(i), symbol: i / palette, line: series.Line, dashed: series.Dashed || i/palette%2 == 1})
 		}
 	}
@@ -26,6 +27,9 @@ func (c *Chart) keys() []entry {
 	return out
 }
 
+// labelled tells that the series is one point with a label of its own.
+func (s Series) labelled() bool { return len(s.Points) == 1 && s.Points[0].Label != "" }
+
 // end is a name at the right end of what it names.
 type end struct {
 	text string
@@ -38,7 +42,7 @@ type end struct {
 func (c *Chart) ends() []end {
 	var out []end
 	for i, series := range c.Series {
-		if series.Name == "" || len(series.Points) == 1 && series.Points[0].Label != "" {
+		if series.Name == "" || series.labelled() {
 			continue
 		}
 		last, found := Point{}, false
@@ -162,8 +166,10 @@ func (c *Chart) taken(f *frame) []box {
 }
 
 // labels writes the labels of points where they hide nothing: right, left,
-// above, below and at the corners of the point, or not at all (hover has it).
-func (c *Chart) labels(s *scene, f *frame) {
+// above, below and at the corners of the point, or not at all (hover has it). It
+// tells whether every series that is one labelled point got its label.
+func (c *Chart) labels(s *scene, f *frame) bool {
+	named := true
 	const size = 11
 	taken := c.taken(f)
 	for _, m := range s.marks {
@@ -187,6 +193,7 @@ func (c *Chart) labels(s *scene, f *frame) {
 			text := fit(p.Label, size, false, 0.4*f.width)
 			w := textWidth(text, size, false)
 			x, y := f.px.at(p.X), f.py.at(p.Y)
+			found := false
 			for _, at := range [][2]float64{{8, 4}, {-8 - w, 4}, {-w / 2, -9}, {-w / 2, 18}, {6, -7}, {-6 - w, -7}, {6, 15}, {-6 - w, 15}} {
 				b := box{x + at[0] - 1, y + at[1] - size + 1, x + at[0] + w + 1, y + at[1] + 3}
 				if b.x0 < f.plotLeft-20 && at[0] < 0 || b.x0 < 0 || b.x1 > f.width || b.y0 < f.top || b.y1 > f.plotBottom || slices.ContainsFunc(taken, b.overlaps) {
@@ -194,8 +201,11 @@ func (c *Chart) labels(s *scene, f *frame) {
 				}
 				s.text(x+at[0], y+at[1], text, size, c.colour(i), "start", false)
 				taken = append(taken, b)
+				found = true
 				break
 			}
+			named = named && (found || !series.labelled())
 		}
 	}
+	return named
 }

@@ -136,7 +136,7 @@ func (m *Multiples) key(s *scene, width float64) float64 {
 	seen := map[string]bool{}
 	for _, p := range m.Panels {
 		if c, ok := p.(*Chart); ok && !m.OwnScales {
-			for _, e := range c.keys() {
+			for _, e := range c.keys(true) {
 				if !seen[e.text] {
 					seen[e.text] = true
 					entries = append(entries, e)

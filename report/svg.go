@@ -17,7 +17,7 @@ const fonts = `Inter,"Helvetica Neue",Helvetica,Arial,"Liberation Sans",system-u
 // and as a class that follows light and dark.
 func (s *scene) svg(alone bool, title string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %s %s" width="%s" height="%s" role="img" aria-label="%s" font-family="%s" style="max-width:none">`,
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %s %s" width="%s" height="%s" role="img" aria-label="%s" font-family="%s">`,
 		num(s.width), num(s.height), num(s.width), num(s.height), escape(title), escape(fonts))
 	if alone {
 		b.WriteString("<style>" + s.styles() + "</style>")
