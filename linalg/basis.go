@@ -5,83 +5,108 @@ import (
 	"slices"
 
 	"smelt/internal/kernel"
+	"smelt/internal/parallel"
 )
 
 // operator is a matrix seen from its shorter side: W [p,n] with p ≤ n, W = a or
-// its transpose.
+// its transpose. It holds both, so that each product reads rows.
 type operator struct {
-	a       Matrix
+	a, at   Matrix
 	flip    bool // W = aᵀ
 	p, n    int
 	workers int
+	ws      *workspace
 }
 
-func newOperator(a Matrix, workers int) operator {
-	return operator{a: a, flip: a.Rows > a.Cols, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers}
+func newOperator(ws *workspace, a Matrix, workers int) operator {
+	return operator{a: a, flip: a.Rows > a.Cols, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
+}
+
+// turned returns o with the transpose beside the matrix.
+func (o operator) turned() operator {
+	o.at = o.ws.matrix(o.a.Cols, o.a.Rows)
+	turn(o.workers, o.at, o.a)
+	return o
 }
 
 // forward computes dst [b,n] = q [b,p]·W.
-func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.flip) }
+func (o operator) forward(dst, q Matrix) { o.product(dst, q, !o.flip) }
 
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
-func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.flip) }
+func (o operator) backward(dst, t Matrix) { o.product(dst, t, o.flip) }
 
-// product computes dst = x·a, or x·aᵀ; that as (a·xᵀ)ᵀ, with the large matrix
-// as the operand that is read by rows.
-func (o operator) product(dst, x Matrix, trans bool) {
-	if !trans {
-		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
-		return
+// product computes dst = x·a or, over the transpose, x·aᵀ: as (aᵀ·xᵀ)ᵀ or
+// (a·xᵀ)ᵀ, with the large matrix as the operand that is read by rows.
+func (o operator) product(dst, x Matrix, turned bool) {
+	large := o.a
+	if turned {
+		large = o.at
 	}
-	y := kernel.New(o.a.Rows, x.Rows)
-	kernel.Gemm(o.workers, false, true, 1, o.a, x, 0, y)
+	at := o.ws.level()
+	y := o.ws.matrix(large.Rows, x.Rows)
+	kernel.Gemm(o.workers, false, true, 1, large, x, 0, y)
 	transposeTo(dst, y)
+	o.ws.back(at)
+}
+
+// turn copies aᵀ to dst, by the block of rows of dst.
+func turn(workers int, dst, a Matrix) {
+	const rows = 64
+	parallel.For(workers, (dst.Rows+rows-1)/rows, func(b int) {
+		r0, r1 := b*rows, min(dst.Rows, (b+1)*rows)
+		transposeTo(dst.Slice(r0, r1, 0, dst.Cols), a.Slice(0, a.Rows, r0, r1))
+	})
 }
 
 // project removes from the rows of y their parts along the orthonormal rows of
 // q, once: twice is enough (Giraud, Langou and Rozložník 2005).
-func project(workers int, y, q Matrix) {
+func (o operator) project(y, q Matrix) {
 	if q.Rows == 0 || y.Rows == 0 {
 		return
 	}
-	c := kernel.New(y.Rows, q.Rows)
-	kernel.Gemm(workers, false, true, 1, y, q, 0, c)
-	kernel.Gemm(workers, false, false, -1, c, q, 1, y)
+	at := o.ws.level()
+	c := o.ws.matrix(y.Rows, q.Rows)
+	kernel.Gemm(o.workers, false, true, 1, y, q, 0, c)
+	kernel.Gemm(o.workers, false, false, -1, c, q, 1, y)
+	o.ws.back(at)
 }
 
-// orthonormalise writes to dst an orthonormal basis of the rows of w beyond
-// the span of q's rows, leaving out what is below floor, the noise of w's
-// elements, and returns the number of rows written. The Gram matrices and the
-// triangular solves are float64: with them one Cholesky QR reaches float32's
-// accuracy for any condition number that float32 can express, and a second one
-// cleans up what rounding brought back (Yamamoto et al. 2015).
-func orthonormalise(workers int, dst, w, q Matrix, floor float64) int {
-	rows := choleskyRows(workers, dst, widen(w), floor*floor)
+// orthonormalise writes to dst an orthonormal basis of the rows of w, which
+// were projected once on the complement of q's span and whose Gram matrix is
+// ww, leaving out what is below floor, the noise of w's elements, and returns
+// the number of rows written. The Gram matrices and the triangular solves are
+// float64: with them one Cholesky QR reaches float32's accuracy for any
+// condition number that float32 can express, and a second one cleans up what
+// rounding brought back (Yamamoto et al. 2015).
+func (o operator) orthonormalise(dst Matrix, w, ww Matrix64, q Matrix, floor float64) int {
+	rows := o.choleskyRows(dst, w, ww, floor*floor)
 	dst = dst.Slice(0, rows, 0, dst.Cols)
-	project(workers, dst, q)
-	return choleskyRows(workers, dst, widen(dst), 1e-4)
+	o.project(dst, q)
+	at := o.ws.level()
+	wide := o.ws.widen(dst)
+	gram := o.ws.matrix64(rows, rows)
+	kernel.Syrk64(o.workers, false, 1, wide, 0, gram)
+	rows = o.choleskyRows(dst, wide, gram, 1e-4)
+	o.ws.back(at)
+	return rows
 }
 
-// choleskyRows writes L⁻¹·w to dst, for the pivoted Cholesky factor L of w·wᵀ,
-// leaving out rows whose remaining square norm is at most floor, and returns
-// how many rows remain.
-func choleskyRows(workers int, dst Matrix, w Matrix64, floor float64) int {
-	b := w.Rows
-	if b == 0 {
-		return 0
-	}
-	gram := kernel.New64(b, b)
-	kernel.Syrk64(workers, false, 1, w, 0, gram)
+// choleskyRows writes L⁻¹·w to dst, for the pivoted Cholesky factor L of gram =
+// w·wᵀ, leaving out rows whose remaining square norm is at most floor, and
+// returns how many rows remain.
+func (o operator) choleskyRows(dst Matrix, w, gram Matrix64, floor float64) int {
 	inv, order := choleskyInverse(gram, floor)
 	k := len(order)
 	if k == 0 {
 		return 0
 	}
-	out := kernel.New64(k, w.Cols)
-	kernel.Gemm64(workers, false, false, 1, inv, permuteRows(w, order), 0, out)
+	at := o.ws.level()
+	out := o.ws.matrix64(k, w.Cols)
+	kernel.Gemm64(o.workers, false, false, 1, inv, permuteRows(w, order), 0, out)
 	for i := range k {
 		kernel.F64ToF32(dst.Row(i), out.Row(i))
 	}
+	o.ws.back(at)
 	return k
 }
 
@@ -102,9 +127,9 @@ func permuteRows(w Matrix64, order []int) Matrix64 {
 	return p
 }
 
-// choleskyInverse factors the symmetric g, which it overwrites, with pivoting
-// on the largest remaining diagonal element until that is at most floor: g of
-// the rows in order is L·Lᵀ. It returns L⁻¹ [k,k] and the order [k].
+// choleskyInverse factors the symmetric g with pivoting on the largest
+// remaining diagonal element until that is at most floor: g of the rows in
+// order is L·Lᵀ. It returns L⁻¹ [k,k] and the order [k].
 func choleskyInverse(g Matrix64, floor float64) (inv Matrix64, order []int) {
 	n := g.Rows
 	rest := make([]int, n)
@@ -163,8 +188,10 @@ func choleskyInverse(g Matrix64, floor float64) (inv Matrix64, order []int) {
 const columnChunk = 2048
 
 // widenColumns calls f with float64 copies of successive column ranges of a.
-func widenColumns(a Matrix, f func(c0, c1 int, w Matrix64)) {
-	buf := kernel.New64(a.Rows, min(columnChunk, a.Cols))
+func (ws *workspace) widenColumns(a Matrix, f func(c0, c1 int, w Matrix64)) {
+	at := ws.level()
+	defer ws.back(at)
+	buf := ws.matrix64(a.Rows, min(columnChunk, a.Cols))
 	for c0 := 0; c0 < a.Cols; c0 += columnChunk {
 		c1 := min(c0+columnChunk, a.Cols)
 		w := buf.Slice(0, a.Rows, 0, c1-c0)
@@ -175,11 +202,11 @@ func widenColumns(a Matrix, f func(c0, c1 int, w Matrix64)) {
 	}
 }
 
-// product64 returns c·a with a widened, in float64: c is [r,d], a [d,n].
-func product64(workers int, c Matrix64, a Matrix) Matrix64 {
-	out := kernel.New64(c.Rows, a.Cols)
-	widenColumns(a, func(c0, c1 int, w Matrix64) {
-		kernel.Gemm64(workers, false, false, 1, c, w, 0, out.Slice(0, out.Rows, c0, c1))
+// widened returns c·a with a widened, in float64: c is [r,d], a [d,n].
+func (o operator) widened(c Matrix64, a Matrix) Matrix64 {
+	out := o.ws.matrix64(c.Rows, a.Cols)
+	o.ws.widenColumns(a, func(c0, c1 int, w Matrix64) {
+		kernel.Gemm64(o.workers, false, false, 1, c, w, 0, out.Slice(0, out.Rows, c0, c1))
 	})
 	return out
 }
@@ -226,13 +253,13 @@ func (o operator) gram() Matrix64 {
 	g := kernel.New64(o.p, o.p)
 	beta := 0.0
 	if !o.flip {
-		widenColumns(o.a, func(_, _ int, w Matrix64) {
+		o.ws.widenColumns(o.a, func(_, _ int, w Matrix64) {
 			kernel.Syrk64(o.workers, false, 1, w, beta, g)
 			beta = 1
 		})
 		return g
 	}
-	widenRows(o.a, func(_, _ int, w Matrix64) {
+	o.ws.widenRows(o.a, func(_, _ int, w Matrix64) {
 		kernel.Syrk64(o.workers, true, 1, w, beta, g)
 		beta = 1
 	})
@@ -242,18 +269,20 @@ func (o operator) gram() Matrix64 {
 // product64 returns c·W in float64, c being [r,p].
 func (o operator) product64(c Matrix64) Matrix64 {
 	if !o.flip {
-		return product64(o.workers, c, o.a)
+		return o.widened(c, o.a)
 	}
 	out := kernel.New64(c.Rows, o.n)
-	widenRows(o.a, func(r0, r1 int, w Matrix64) {
+	o.ws.widenRows(o.a, func(r0, r1 int, w Matrix64) {
 		kernel.Gemm64(o.workers, false, true, 1, c, w, 0, out.Slice(0, out.Rows, r0, r1))
 	})
 	return out
 }
 
 // widenRows calls f with float64 copies of successive row ranges of a.
-func widenRows(a Matrix, f func(r0, r1 int, w Matrix64)) {
-	buf := kernel.New64(min(columnChunk, a.Rows), a.Cols)
+func (ws *workspace) widenRows(a Matrix, f func(r0, r1 int, w Matrix64)) {
+	at := ws.level()
+	defer ws.back(at)
+	buf := ws.matrix64(min(columnChunk, a.Rows), a.Cols)
 	for r0 := 0; r0 < a.Rows; r0 += columnChunk {
 		r1 := min(r0+columnChunk, a.Rows)
 		w := buf.Slice(0, r1-r0, 0, a.Cols)

@@ -2,7 +2,6 @@ package linalg
 
 import (
 	"math"
-	"math/rand/v2"
 
 	"smelt/internal/kernel"
 )
@@ -27,22 +26,7 @@ import (
 //     vectors have converged, so that this bound closes quadratically even when
 //     most energy lies outside of the basis.
 //
-// The excess of bound 3 over Σθᵢ is convex in 1/(κ−μ) and vanishes at 0, so that
-// one evaluation bounds it, by proportion, for every larger κ−μ.
-//
-// ‖E‖₂ is bounded from probes that are independent of the basis: Lanczos on F
-// from a Gaussian vector x gives ‖pₖ(F)·x‖ for the Lanczos polynomial pₖ, and
-// |v₁ᵀx|·pₖ(λ₁) ≤ ‖pₖ(F)·x‖ then bounds λ₁ = ‖E‖²₂ unless |v₁ᵀx| < δ, which
-// has probability below δ·√(2/π) (van Dorsselaer, Hochstenbach and van der Vorst
-// 2000). The largest bound of several probes fails only if all of them do.
-const (
-	probeCount = 8
-	probeDelta = 0.1
-	probeSteps = 5
-)
-
-// probeFailure is the probability that the bound from the probes is too small.
-var probeFailure = math.Pow(probeDelta*math.Sqrt(2/math.Pi), probeCount)
+// ‖E‖₂ is bounded from random vectors: see [krylov.probe].
 
 // verdict is what a check of the basis found.
 type verdict struct {
@@ -52,6 +36,10 @@ type verdict struct {
 	cert   Certificate
 	upper  []float64 // squares of upper bounds on the leading singular values
 }
+
+// nearest is how near to κ a bound on ‖E‖²₂ may come, as a share of it: beyond,
+// bound 3 grows faster than to first order.
+const nearest = 0.85
 
 // check judges the basis and completes the certificate where that is promising
 // or the basis final.
@@ -70,26 +58,21 @@ func (k *krylov) check(final bool) verdict {
 		return k.judge(v, captured)
 	}
 	kappa := v.theta[at]
-	// By Ky Fan the excess is at least what it is to first order.
-	if !final && (k.missing(captured+sum(v.rho)/kappa, captured) > k.opt.Tolerance ||
-		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, 0.75*kappa) > 0.7*k.opt.RouterTolerance) {
+	// To first order the excess is Σρ/(κ−μ): half of the tolerance for it leaves
+	// as much for what it is beyond that, unless μ comes nearer to κ.
+	allowed := captured*(1/(1-k.opt.Tolerance)-1-rounding) - rounding*captured
+	enough := min(nearest*kappa, kappa-2*sum(v.rho)/allowed)
+	if !final && (!(enough > kappa/2) ||
+		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, enough) > 0.9*k.opt.RouterTolerance) {
 		return k.judge(v, captured)
 	}
-	probed := eigenvalues(workers, k.gram(4/kappa))
-	excess := max(0, sum(probed[:r])-captured)
-	// μ suffices up to where bound 3 meets the tolerance.
-	allowed := captured*(1/(1-k.opt.Tolerance)-1-rounding) - rounding*captured
-	enough := min(0.75*kappa, kappa*(1-excess/(4*allowed)))
 	if outside := k.outside(); outside < k.mu {
 		k.mu, k.failed = outside, 0
 	}
 	if k.mu > enough && (final || enough > 0) {
-		k.probe(enough)
+		k.probe(enough, final)
 	}
 	switch {
-	case k.mu <= 0.75*kappa:
-		v.upper = probed
-		v.cert.Bound = captured + kappa/4/(kappa-k.mu)*excess
 	case k.mu < 0.99*kappa:
 		v.upper = eigenvalues(workers, k.gram(1/(kappa-k.mu)))
 		v.cert.Bound = sum(v.upper[:r])
@@ -200,125 +183,6 @@ func (k *krylov) angle(v verdict, upper []float64, mu float64) float64 {
 		return math.Pi / 2
 	}
 	return math.Asin(sine)
-}
-
-// probe bounds ‖E‖²₂ by Lanczos from random vectors, until the bound is at most
-// enough or the steps are spent, and stores it with its probability of failure.
-func (k *krylov) probe(enough float64) {
-	workers := k.opt.Workers
-	rng := rand.New(rand.NewPCG(k.opt.Seed, 0x70726f6265))
-	x := kernel.New(probeCount, k.op.p)
-	for i := range x.Data {
-		x.Data[i] = float32(rng.NormFloat64())
-	}
-	z := kernel.New(probeCount, k.op.n)
-	prev := kernel.New(probeCount, k.op.p)
-	next := kernel.New(probeCount, k.op.p)
-	project(workers, x, k.basis())
-	project(workers, x, k.basis())
-	var runs [probeCount]lanczos
-	for j := range runs {
-		runs[j].b = append(runs[j].b, normalise(x.Row(j)))
-	}
-	ceiling := k.outside()
-	failed := k.failed + probeFailure
-	bound := func() {
-		var top float64
-		for j := range runs {
-			top = max(top, runs[j].bound(ceiling))
-		}
-		if top = top*(1+1e-3) + EpsF32*k.energy; top < k.mu {
-			k.mu, k.failed = top, failed
-		}
-	}
-	for step := range probeSteps {
-		k.op.forward(z, x)
-		for j := range runs {
-			runs[j].a = append(runs[j].a, kernel.SumSquares(z.Row(j)))
-		}
-		if step > 0 {
-			if bound(); k.mu <= enough {
-				return
-			}
-		}
-		k.op.backward(next, z)
-		project(workers, next, k.basis())
-		project(workers, next, k.basis())
-		for j := range runs {
-			run, row := &runs[j], next.Row(j)
-			kernel.Axpy(-float32(run.a[step]), x.Row(j), row)
-			if step > 0 {
-				kernel.Axpy(-float32(run.b[step]), prev.Row(j), row)
-			}
-			run.b = append(run.b, normalise(row))
-		}
-		if step > 0 {
-			if bound(); k.mu <= enough {
-				return
-			}
-		}
-		prev, x, next = x, next, prev
-	}
-}
-
-// lanczos holds the coefficients of a Lanczos run on F = E·Eᵀ from a vector x:
-// b[0] = ‖x‖; then aᵢ = ‖Eᵀ·uᵢ‖² and bᵢ for the orthonormal uᵢ.
-type lanczos struct{ a, b []float64 }
-
-// bound returns the λ, at most ceiling, at which what the run grew to from
-// a unit of x along an eigenvector of λ would be all of what was measured, over
-// δ: pₖ(λ) = Πb/δ, or √λ·pₖ(λ) = Πb·‖Eᵀ·uₖ₊₁‖/δ in the middle of a step, for the
-// monic Lanczos polynomial pₖ.
-func (l lanczos) bound(ceiling float64) float64 {
-	if l.b[0] == 0 || l.a[0] == 0 {
-		return 0
-	}
-	steps := len(l.b) - 1
-	// Where the polynomial all but vanishes on x, the space is invariant and
-	// further steps would be built on rounding.
-	noise := 8 * EpsF32 * l.a[0]
-	reaches := func(lambda float64) bool {
-		grown := -math.Log(l.b[0] / probeDelta)
-		ratio := math.Inf(1)
-		for i := range steps {
-			// pᵢ₊₁/pᵢ: all of them are positive exactly beyond the largest root.
-			prior := ratio
-			ratio = lambda - l.a[i]
-			if i > 0 {
-				ratio -= l.b[i] * l.b[i] / prior
-			}
-			if !(ratio > 0) {
-				return false
-			}
-			grown += math.Log(ratio / max(l.b[i+1], noise))
-			if l.b[i+1] <= 10*noise {
-				return grown >= 0
-			}
-		}
-		if len(l.a) > steps {
-			grown += math.Log(lambda/l.a[steps]) / 2
-		}
-		return grown >= 0
-	}
-	lo, hi := 0.0, ceiling
-	for range 60 {
-		mid := (lo + hi) / 2
-		if reaches(mid) {
-			hi = mid
-		} else {
-			lo = mid
-		}
-	}
-	return hi
-}
-
-// normalise scales x to norm one and returns its norm; zero stays zero.
-func normalise(x []float32) float64 {
-	norm := kernel.Nrm2(x)
-	if norm > 0 {
-		kernel.Scale(float32(1/norm), x)
-	}
-	return norm
 }
 
 func eigenvalues(workers int, g Matrix64) []float64 {

@@ -29,8 +29,8 @@ func TestProbe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := newKrylov(newOperator(a, 1), Options{Rank: 8, Seed: uint64(c), Tolerance: 1e-3}, energy, p/2)
-		k.start(16)
+		k := newKrylov(newOperator(new(workspace), a, 1).turned(), Options{Rank: 8, Seed: uint64(c), Tolerance: 1e-3}, energy, 16, p/2)
+		k.start()
 		for range 2 {
 			if !k.extend() {
 				k.restart(16)
@@ -40,7 +40,7 @@ func TestProbe(t *testing.T) {
 		if !(math.Abs(k.outside()-outsideOf(k, a)) <= 2*rounding*energy) {
 			t.Errorf("case %d: ‖E‖² = %v, want %v", c, k.outside(), outsideOf(k, a))
 		}
-		k.probe(0)
+		k.probe(0, true)
 		_, s, _ := decompose(1, residualOf(k, a))
 		want := s[0] * s[0]
 		if !(k.mu >= want*(1-1e-5)) {
@@ -84,8 +84,8 @@ func TestBasis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := newKrylov(newOperator(a, 1), Options{Rank: 8, Tolerance: 1e-3}, energy, 60)
-		k.start(16)
+		k := newKrylov(newOperator(new(workspace), a, 1).turned(), Options{Rank: 8, Tolerance: 1e-3}, energy, 16, 60)
+		k.start()
 		for k.d+k.w.Rows <= 60 && k.extend() {
 		}
 		if decay == 0 && k.d != 20 {

@@ -2,8 +2,8 @@ package linalg
 
 import (
 	"math"
+	"slices"
 
-	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/lapack/gonum"
 
 	"smelt/internal/kernel"
@@ -73,13 +73,19 @@ func normaliseExponent(a Matrix64) int {
 // the largest; what should be zero may come out as any number of that size.
 func eigenPSD(workers int, g Matrix64, keep int) (lambda []float64, vt Matrix64) {
 	d, e, h := tridiagonalise(workers, g)
-	shift := factorTridiagonal(d, e)
 	if keep == 0 {
-		lambda = bidiagonalValues(d, e)
-	} else {
-		lambda, _, vt = bidiagonalSVD(workers, d, e, false, keep)
-		h.applyRows(workers, vt)
+		if !(gonum.Implementation{}).Dsterf(len(d), d, e) {
+			panic("linalg: QL on a finite tridiagonal matrix did not converge")
+		}
+		slices.Reverse(d)
+		for i, v := range d {
+			d[i] = max(0, v)
+		}
+		return d, vt
 	}
+	shift := factorTridiagonal(d, e)
+	lambda, _, vt = bidiagonalSVD(workers, d, e, false, keep)
+	h.applyRows(workers, vt)
 	for i, v := range lambda {
 		lambda[i] = max(0, v*v-shift)
 	}
@@ -127,19 +133,6 @@ func factorTridiagonal(d, e []float64) (shift float64) {
 			return shift
 		}
 	}
-}
-
-// bidiagonalValues returns the singular values of the upper bidiagonal matrix,
-// descending.
-func bidiagonalValues(d, e []float64) []float64 {
-	n := len(d)
-	if n == 0 {
-		return nil
-	}
-	if !(gonum.Implementation{}).Dbdsqr(blas.Upper, n, 0, 0, 0, d, e, nil, 1, nil, 1, nil, 1, make([]float64, 4*n)) {
-		panic("linalg: dqds on a finite bidiagonal matrix did not converge")
-	}
-	return d
 }
 
 // transpose returns aᵀ.

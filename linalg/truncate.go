@@ -51,7 +51,10 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 		return d, nil, nil
 	}
 	a, exp := inRange(a, energy)
-	op := newOperator(a, opt.Workers)
+	ws := workspaces.Get().(*workspace)
+	defer workspaces.Put(ws)
+	defer ws.back(ws.level())
+	op := newOperator(ws, a, opt.Workers)
 	scaled := math.Ldexp(energy, -2*exp)
 	var f factors
 	cert := Certificate{Tolerance: opt.Tolerance, Met: true}
@@ -61,6 +64,7 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 			f = k.assemble(v, f.s)
 		}
 	} else {
+		*ws = workspace{} // what the basis took is not needed beside the Gram matrix
 		var lambda []float64
 		f, lambda = solveGram(op, r, vectors)
 		cert.Bound = sumSquares64(f.s)
@@ -123,9 +127,10 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 	if limit == 0 {
 		return nil, v, false
 	}
-	k = newKrylov(op, opt, energy, limit)
-	k.start(block)
-	first := 3 * opt.Rank // a smaller basis hardly ever suffices
+	k = newKrylov(op.turned(), opt, energy, block, limit)
+	k.start()
+	// A smaller basis hardly ever suffices, and a check costs as much as a block.
+	first := min((7*opt.Rank/2+block-1)/block*block, limit/block*block)
 	for {
 		full := k.d+k.w.Rows > limit
 		if !full && !k.extend() {
@@ -162,8 +167,8 @@ type factors struct {
 
 // assemble carries the Ritz vectors back to the matrix.
 func (k *krylov) assemble(v verdict, s []float64) factors {
-	left := product64(k.opt.Workers, v.coords, k.basis())
-	right := product64(k.opt.Workers, v.coords, k.t.Slice(0, k.d, 0, k.op.n))
+	left := k.op.widened(v.coords, k.basis())
+	right := k.op.widened(v.coords, k.t.Slice(0, k.d, 0, k.op.n))
 	return factors{left, s, right}.complete()
 }
 
@@ -246,11 +251,7 @@ func (f factors) finish(flip bool, energy float64) SVD {
 	fixSigns(ut, vt)
 	d.Vt = narrow(vt)
 	d.U = kernel.New(ut.Cols, ut.Rows)
-	for i := range ut.Rows {
-		for j, v := range ut.Row(i) {
-			d.U.Data[j*d.U.Stride+i] = float32(v)
-		}
-	}
+	transposeTo(d.U, narrow(ut))
 	return d
 }
 
@@ -263,7 +264,7 @@ func WorkingBytes(m, n int, opt Options) int64 {
 	block, limit, whole := basisLimit(int(p), int(r))
 	d, b := int64(limit), int64(block)
 	result := 12 * r * (p + q) // factors in float64 and float32
-	krylov := 4*d*(p+q) + 8*6*d*d + 8*d*columnChunk + 24*b*(p+q)
+	krylov := 4*p*q + 4*d*(p+q) + 8*6*d*d + 8*d*columnChunk + 24*max(b, 32)*(p+q)
 	if limit == 0 {
 		krylov = 0
 	}
