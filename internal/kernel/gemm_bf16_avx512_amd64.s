@@ -20,6 +20,7 @@ TEXT ·gemmBF16AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VPXORD     Z0, Z0, Z0
 	SUBQ       $+4, CX
 	JLT        tail2
@@ -35,7 +36,18 @@ bulk1:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows5
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched6
+
+byrows5:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched6:
 	VMOVUPS.Z    (DX), K1, Z1
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z2
@@ -66,7 +78,6 @@ bulk1:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
 	JGE          bulk1
 
@@ -95,7 +106,7 @@ done4:
 	VBROADCASTSS 80(AX), Z2
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain5
+	JZ           plain7
 	VMULPS       Z1, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z3
 	VFMADD231PS  Z2, Z3, Z0
@@ -104,7 +115,7 @@ done4:
 	VZEROUPPER
 	RET
 
-plain5:
+plain7:
 	VMULPS  Z1, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -130,12 +141,13 @@ TEXT ·gemmBF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	SUBQ       $+4, CX
-	JLT        tail7
+	JLT        tail9
 
-bulk6:
+bulk8:
 	VMOVUPS.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z3
@@ -153,7 +165,19 @@ bulk6:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows12
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched13
+
+byrows12:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched13:
 	VMOVUPS.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z3
@@ -171,7 +195,6 @@ bulk6:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z3
@@ -206,15 +229,14 @@ bulk6:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk6
+	JGE          bulk8
 
-tail7:
+tail9:
 	ADDQ $+4, CX
-	JZ   done9
+	JZ   done11
 
-tailloop8:
+tailloop10:
 	VMOVUPS.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z3
@@ -233,16 +255,16 @@ tailloop8:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop8
+	JNZ          tailloop10
 
-done9:
+done11:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z2
 	VBROADCASTSS 80(AX), Z3
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain10
+	JZ           plain14
 	VMULPS       Z2, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z4
 	VFMADD231PS  Z3, Z4, Z0
@@ -256,7 +278,7 @@ done9:
 	VZEROUPPER
 	RET
 
-plain10:
+plain14:
 	VMULPS  Z2, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -288,13 +310,14 @@ TEXT ·gemmBF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	SUBQ       $+4, CX
-	JLT        tail12
+	JLT        tail16
 
-bulk11:
+bulk15:
 	VMOVUPS.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z4
@@ -319,7 +342,20 @@ bulk11:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows19
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched20
+
+byrows19:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched20:
 	VMOVUPS.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z4
@@ -344,7 +380,6 @@ bulk11:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z4
@@ -369,7 +404,6 @@ bulk11:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMOVUPS.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z4
@@ -394,15 +428,14 @@ bulk11:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk11
+	JGE          bulk15
 
-tail12:
+tail16:
 	ADDQ $+4, CX
-	JZ   done14
+	JZ   done18
 
-tailloop13:
+tailloop17:
 	VMOVUPS.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z4
@@ -428,16 +461,16 @@ tailloop13:
 	BYTE         $0xd4
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop13
+	JNZ          tailloop17
 
-done14:
+done18:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z3
 	VBROADCASTSS 80(AX), Z4
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain15
+	JZ           plain21
 	VMULPS       Z3, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z5
 	VFMADD231PS  Z4, Z5, Z0
@@ -456,7 +489,7 @@ done14:
 	VZEROUPPER
 	RET
 
-plain15:
+plain21:
 	VMULPS  Z3, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -495,14 +528,15 @@ TEXT ·gemmBF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	SUBQ       $+4, CX
-	JLT        tail17
+	JLT        tail23
 
-bulk16:
+bulk22:
 	VMOVUPS.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z5
@@ -534,7 +568,21 @@ bulk16:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows26
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched27
+
+byrows26:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched27:
 	VMOVUPS.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z5
@@ -566,7 +614,6 @@ bulk16:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z5
@@ -598,7 +645,6 @@ bulk16:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z5
@@ -630,16 +676,14 @@ bulk16:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk16
+	JGE          bulk22
 
-tail17:
+tail23:
 	ADDQ $+4, CX
-	JZ   done19
+	JZ   done25
 
-tailloop18:
+tailloop24:
 	VMOVUPS.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z5
@@ -672,16 +716,16 @@ tailloop18:
 	BYTE         $0xde
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop18
+	JNZ          tailloop24
 
-done19:
+done25:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z4
 	VBROADCASTSS 80(AX), Z5
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain20
+	JZ           plain28
 	VMULPS       Z4, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z6
 	VFMADD231PS  Z5, Z6, Z0
@@ -705,7 +749,7 @@ done19:
 	VZEROUPPER
 	RET
 
-plain20:
+plain28:
 	VMULPS  Z4, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -750,15 +794,16 @@ TEXT ·gemmBF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	VPXORD     Z4, Z4, Z4
 	SUBQ       $+4, CX
-	JLT        tail22
+	JLT        tail30
 
-bulk21:
+bulk29:
 	VMOVUPS.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z6
@@ -797,8 +842,22 @@ bulk21:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows33
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched34
+
+byrows33:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched34:
 	VMOVUPS.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z6
@@ -837,7 +896,6 @@ bulk21:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z6
@@ -876,7 +934,6 @@ bulk21:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z6
@@ -915,16 +972,14 @@ bulk21:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk21
+	JGE          bulk29
 
-tail22:
+tail30:
 	ADDQ $+4, CX
-	JZ   done24
+	JZ   done32
 
-tailloop23:
+tailloop31:
 	VMOVUPS.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z6
@@ -964,16 +1019,16 @@ tailloop23:
 	BYTE         $0xe6
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop23
+	JNZ          tailloop31
 
-done24:
+done32:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z5
 	VBROADCASTSS 80(AX), Z6
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain25
+	JZ           plain35
 	VMULPS       Z5, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z7
 	VFMADD231PS  Z6, Z7, Z0
@@ -1002,7 +1057,7 @@ done24:
 	VZEROUPPER
 	RET
 
-plain25:
+plain35:
 	VMULPS  Z5, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1054,6 +1109,7 @@ TEXT ·gemmBF16AVX512x6x1(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1061,9 +1117,9 @@ TEXT ·gemmBF16AVX512x6x1(SB), NOSPLIT, $0-8
 	VPXORD     Z4, Z4, Z4
 	VPXORD     Z5, Z5, Z5
 	SUBQ       $+4, CX
-	JLT        tail27
+	JLT        tail37
 
-bulk26:
+bulk36:
 	VMOVUPS.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z7
@@ -1109,8 +1165,23 @@ bulk26:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows40
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched41
+
+byrows40:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched41:
 	VMOVUPS.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z7
@@ -1156,8 +1227,6 @@ bulk26:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z7
@@ -1203,7 +1272,6 @@ bulk26:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMOVUPS.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z7
@@ -1249,16 +1317,14 @@ bulk26:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk26
+	JGE          bulk36
 
-tail27:
+tail37:
 	ADDQ $+4, CX
-	JZ   done29
+	JZ   done39
 
-tailloop28:
+tailloop38:
 	VMOVUPS.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z7
@@ -1305,16 +1371,16 @@ tailloop28:
 	BYTE         $0xe8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop28
+	JNZ          tailloop38
 
-done29:
+done39:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z6
 	VBROADCASTSS 80(AX), Z7
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain30
+	JZ           plain42
 	VMULPS       Z6, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z8
 	VFMADD231PS  Z7, Z8, Z0
@@ -1348,7 +1414,7 @@ done29:
 	VZEROUPPER
 	RET
 
-plain30:
+plain42:
 	VMULPS  Z6, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1406,6 +1472,7 @@ TEXT ·gemmBF16AVX512x7x1(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1414,9 +1481,9 @@ TEXT ·gemmBF16AVX512x7x1(SB), NOSPLIT, $0-8
 	VPXORD     Z5, Z5, Z5
 	VPXORD     Z6, Z6, Z6
 	SUBQ       $+4, CX
-	JLT        tail32
+	JLT        tail44
 
-bulk31:
+bulk43:
 	VMOVUPS.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z8
@@ -1469,8 +1536,24 @@ bulk31:
 	BYTE         $0x52
 	BYTE         $0xf0
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows47
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched48
+
+byrows47:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	PREFETCHT1 (R11)(R9*2)
+	LEAQ       (R11)(DI*4), R11
+
+fetched48:
 	VMOVUPS.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z8
@@ -1523,8 +1606,6 @@ bulk31:
 	BYTE         $0x52
 	BYTE         $0xf0
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z8
@@ -1577,8 +1658,6 @@ bulk31:
 	BYTE         $0x52
 	BYTE         $0xf0
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
-	PREFETCHT1   (R11)(R9*2)
 	VMOVUPS.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z8
@@ -1631,16 +1710,14 @@ bulk31:
 	BYTE         $0x52
 	BYTE         $0xf0
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk31
+	JGE          bulk43
 
-tail32:
+tail44:
 	ADDQ $+4, CX
-	JZ   done34
+	JZ   done46
 
-tailloop33:
+tailloop45:
 	VMOVUPS.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z8
@@ -1694,16 +1771,16 @@ tailloop33:
 	BYTE         $0xf0
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop33
+	JNZ          tailloop45
 
-done34:
+done46:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z7
 	VBROADCASTSS 80(AX), Z8
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain35
+	JZ           plain49
 	VMULPS       Z7, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z9
 	VFMADD231PS  Z8, Z9, Z0
@@ -1742,7 +1819,7 @@ done34:
 	VZEROUPPER
 	RET
 
-plain35:
+plain49:
 	VMULPS  Z7, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1807,6 +1884,7 @@ TEXT ·gemmBF16AVX512x8x1(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1816,9 +1894,9 @@ TEXT ·gemmBF16AVX512x8x1(SB), NOSPLIT, $0-8
 	VPXORD     Z6, Z6, Z6
 	VPXORD     Z7, Z7, Z7
 	SUBQ       $+4, CX
-	JLT        tail37
+	JLT        tail51
 
-bulk36:
+bulk50:
 	VMOVUPS.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z9
@@ -1878,8 +1956,25 @@ bulk36:
 	BYTE         $0x52
 	BYTE         $0xfa
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows54
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched55
+
+byrows54:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	LEAQ       (R12)(DI*4), R12
+
+fetched55:
 	VMOVUPS.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z9
@@ -1939,8 +2034,6 @@ bulk36:
 	BYTE         $0x52
 	BYTE         $0xfa
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z9
@@ -2000,8 +2093,6 @@ bulk36:
 	BYTE         $0x52
 	BYTE         $0xfa
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z9
@@ -2061,17 +2152,14 @@ bulk36:
 	BYTE         $0x52
 	BYTE         $0xfa
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk36
+	JGE          bulk50
 
-tail37:
+tail51:
 	ADDQ $+4, CX
-	JZ   done39
+	JZ   done53
 
-tailloop38:
+tailloop52:
 	VMOVUPS.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z9
@@ -2132,16 +2220,16 @@ tailloop38:
 	BYTE         $0xfa
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop38
+	JNZ          tailloop52
 
-done39:
+done53:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z8
 	VBROADCASTSS 80(AX), Z9
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain40
+	JZ           plain56
 	VMULPS       Z8, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z10
 	VFMADD231PS  Z9, Z10, Z0
@@ -2185,7 +2273,7 @@ done39:
 	VZEROUPPER
 	RET
 
-plain40:
+plain56:
 	VMULPS  Z8, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -2256,6 +2344,7 @@ TEXT ·gemmBF16AVX512x9x1(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -2266,9 +2355,9 @@ TEXT ·gemmBF16AVX512x9x1(SB), NOSPLIT, $0-8
 	VPXORD     Z7, Z7, Z7
 	VPXORD     Z8, Z8, Z8
 	SUBQ       $+4, CX
-	JLT        tail42
+	JLT        tail58
 
-bulk41:
+bulk57:
 	VMOVUPS.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z10
@@ -2335,9 +2424,26 @@ bulk41:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows61
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
-	PREFETCHT1   (R12)(R8*8)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched62
+
+byrows61:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	PREFETCHT1 (R12)(R8*8)
+	LEAQ       (R12)(DI*4), R12
+
+fetched62:
 	VMOVUPS.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z10
@@ -2404,8 +2510,6 @@ bulk41:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z10
@@ -2472,8 +2576,6 @@ bulk41:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z10
@@ -2540,17 +2642,14 @@ bulk41:
 	BYTE         $0x52
 	BYTE         $0xc2
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk41
+	JGE          bulk57
 
-tail42:
+tail58:
 	ADDQ $+4, CX
-	JZ   done44
+	JZ   done60
 
-tailloop43:
+tailloop59:
 	VMOVUPS.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z10
@@ -2618,16 +2717,16 @@ tailloop43:
 	BYTE         $0xc2
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop43
+	JNZ          tailloop59
 
-done44:
+done60:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z9
 	VBROADCASTSS 80(AX), Z10
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain45
+	JZ           plain63
 	VMULPS       Z9, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z11
 	VFMADD231PS  Z10, Z11, Z0
@@ -2676,7 +2775,7 @@ done44:
 	VZEROUPPER
 	RET
 
-plain45:
+plain63:
 	VMULPS  Z9, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -2754,6 +2853,7 @@ TEXT ·gemmBF16AVX512x10x1(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -2765,9 +2865,9 @@ TEXT ·gemmBF16AVX512x10x1(SB), NOSPLIT, $0-8
 	VPXORD     Z8, Z8, Z8
 	VPXORD     Z9, Z9, Z9
 	SUBQ       $+4, CX
-	JLT        tail47
+	JLT        tail65
 
-bulk46:
+bulk64:
 	VMOVUPS.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z11
@@ -2841,9 +2941,27 @@ bulk46:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows68
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched69
+
+byrows68:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	LEAQ       (R13)(DI*4), R13
+
+fetched69:
 	VMOVUPS.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z11
@@ -2917,9 +3035,6 @@ bulk46:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z11
@@ -2993,8 +3108,6 @@ bulk46:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
 	VMOVUPS.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z11
@@ -3068,17 +3181,14 @@ bulk46:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk46
+	JGE          bulk64
 
-tail47:
+tail65:
 	ADDQ $+4, CX
-	JZ   done49
+	JZ   done67
 
-tailloop48:
+tailloop66:
 	VMOVUPS.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z11
@@ -3153,16 +3263,16 @@ tailloop48:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop48
+	JNZ          tailloop66
 
-done49:
+done67:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z10
 	VBROADCASTSS 80(AX), Z11
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain50
+	JZ           plain70
 	VMULPS       Z10, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z12
 	VFMADD231PS  Z11, Z12, Z0
@@ -3216,7 +3326,7 @@ done49:
 	VZEROUPPER
 	RET
 
-plain50:
+plain70:
 	VMULPS  Z10, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -3300,6 +3410,7 @@ TEXT ·gemmBF16AVX512x11x1(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -3312,9 +3423,9 @@ TEXT ·gemmBF16AVX512x11x1(SB), NOSPLIT, $0-8
 	VPXORD     Z9, Z9, Z9
 	VPXORD     Z10, Z10, Z10
 	SUBQ       $+4, CX
-	JLT        tail52
+	JLT        tail72
 
-bulk51:
+bulk71:
 	VMOVUPS.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z12
@@ -3395,9 +3506,28 @@ bulk51:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows75
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched76
+
+byrows75:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	PREFETCHT1 (R13)(R10*2)
+	LEAQ       (R13)(DI*4), R13
+
+fetched76:
 	VMOVUPS.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z12
@@ -3478,9 +3608,6 @@ bulk51:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z12
@@ -3561,9 +3688,6 @@ bulk51:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
-	PREFETCHT1   (R13)(R10*2)
 	VMOVUPS.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z12
@@ -3644,17 +3768,14 @@ bulk51:
 	BYTE         $0x52
 	BYTE         $0xd4
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk51
+	JGE          bulk71
 
-tail52:
+tail72:
 	ADDQ $+4, CX
-	JZ   done54
+	JZ   done74
 
-tailloop53:
+tailloop73:
 	VMOVUPS.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z12
@@ -3736,16 +3857,16 @@ tailloop53:
 	BYTE         $0xd4
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop53
+	JNZ          tailloop73
 
-done54:
+done74:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z11
 	VBROADCASTSS 80(AX), Z12
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain55
+	JZ           plain77
 	VMULPS       Z11, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z13
 	VFMADD231PS  Z12, Z13, Z0
@@ -3804,7 +3925,7 @@ done54:
 	VZEROUPPER
 	RET
 
-plain55:
+plain77:
 	VMULPS  Z11, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -3895,6 +4016,7 @@ TEXT ·gemmBF16AVX512x12x1(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -3908,9 +4030,9 @@ TEXT ·gemmBF16AVX512x12x1(SB), NOSPLIT, $0-8
 	VPXORD     Z10, Z10, Z10
 	VPXORD     Z11, Z11, Z11
 	SUBQ       $+4, CX
-	JLT        tail57
+	JLT        tail79
 
-bulk56:
+bulk78:
 	VMOVUPS.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z13
@@ -3998,9 +4120,29 @@ bulk56:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows82
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched83
+
+byrows82:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	LEAQ       (R14)(DI*4), R14
+
+fetched83:
 	VMOVUPS.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z13
@@ -4088,9 +4230,6 @@ bulk56:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z13
@@ -4178,9 +4317,6 @@ bulk56:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z13
@@ -4268,18 +4404,14 @@ bulk56:
 	BYTE         $0x52
 	BYTE         $0xde
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk56
+	JGE          bulk78
 
-tail57:
+tail79:
 	ADDQ $+4, CX
-	JZ   done59
+	JZ   done81
 
-tailloop58:
+tailloop80:
 	VMOVUPS.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z13
@@ -4368,16 +4500,16 @@ tailloop58:
 	BYTE         $0xde
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop58
+	JNZ          tailloop80
 
-done59:
+done81:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z12
 	VBROADCASTSS 80(AX), Z13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain60
+	JZ           plain84
 	VMULPS       Z12, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z14
 	VFMADD231PS  Z13, Z14, Z0
@@ -4441,7 +4573,7 @@ done59:
 	VZEROUPPER
 	RET
 
-plain60:
+plain84:
 	VMULPS  Z12, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -4538,6 +4670,7 @@ TEXT ·gemmBF16AVX512x13x1(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -4552,9 +4685,9 @@ TEXT ·gemmBF16AVX512x13x1(SB), NOSPLIT, $0-8
 	VPXORD     Z11, Z11, Z11
 	VPXORD     Z12, Z12, Z12
 	SUBQ       $+4, CX
-	JLT        tail62
+	JLT        tail86
 
-bulk61:
+bulk85:
 	VMOVUPS.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z14
@@ -4649,10 +4782,30 @@ bulk61:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows89
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
-	PREFETCHT1   (R14)(R9*4)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched90
+
+byrows89:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	PREFETCHT1 (R14)(R9*4)
+	LEAQ       (R14)(DI*4), R14
+
+fetched90:
 	VMOVUPS.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z14
@@ -4747,9 +4900,6 @@ bulk61:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z14
@@ -4844,9 +4994,6 @@ bulk61:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z14
@@ -4941,18 +5088,14 @@ bulk61:
 	BYTE         $0x52
 	BYTE         $0xe6
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk61
+	JGE          bulk85
 
-tail62:
+tail86:
 	ADDQ $+4, CX
-	JZ   done64
+	JZ   done88
 
-tailloop63:
+tailloop87:
 	VMOVUPS.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z14
@@ -5048,16 +5191,16 @@ tailloop63:
 	BYTE         $0xe6
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop63
+	JNZ          tailloop87
 
-done64:
+done88:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z13
 	VBROADCASTSS 80(AX), Z14
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain65
+	JZ           plain91
 	VMULPS       Z13, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z15
 	VFMADD231PS  Z14, Z15, Z0
@@ -5126,7 +5269,7 @@ done64:
 	VZEROUPPER
 	RET
 
-plain65:
+plain91:
 	VMULPS  Z13, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -5171,7 +5314,7 @@ plain65:
 
 // func gemmBF16AVX512x14x1(t *byte)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemmBF16AVX512x14x1(SB), NOSPLIT, $0-8
+TEXT ·gemmBF16AVX512x14x1(SB), NOSPLIT, $8-8
 	MOVQ       t+0(FP), AX
 	KMOVW      88(AX), K1
 	MOVQ       48(AX), CX
@@ -5230,6 +5373,7 @@ TEXT ·gemmBF16AVX512x14x1(SB), NOSPLIT, $0-8
 	LEAQ       (R12)(R8*2), R13
 	LEAQ       (R13)(R8*2), R14
 	MOVQ       64(AX), R15
+	MOVQ       104(AX), BP
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -5245,9 +5389,9 @@ TEXT ·gemmBF16AVX512x14x1(SB), NOSPLIT, $0-8
 	VPXORD     Z12, Z12, Z12
 	VPXORD     Z13, Z13, Z13
 	SUBQ       $+4, CX
-	JLT        tail67
+	JLT        tail93
 
-bulk66:
+bulk92:
 	VMOVUPS.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z15
@@ -5349,10 +5493,31 @@ bulk66:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
+	TESTQ        BP, BP
+	JLT          byrows96
 	PREFETCHT1   (R15)
-	PREFETCHT1   (R15)(R8*4)
-	PREFETCHT1   (R15)(R8*8)
-	PREFETCHT1   (R15)(R9*4)
+	PREFETCHT1   64(R15)
+	ADDQ         BP, R15
+	JMP          fetched97
+
+byrows96:
+	PREFETCHT1 (R15)
+	PREFETCHT1 (R15)(R8*1)
+	PREFETCHT1 (R15)(R8*2)
+	PREFETCHT1 (R15)(R9*1)
+	PREFETCHT1 (R15)(R8*4)
+	PREFETCHT1 (R15)(R10*1)
+	PREFETCHT1 (R15)(R9*2)
+	PREFETCHT1 (R15)(R11*1)
+	PREFETCHT1 (R15)(R8*8)
+	PREFETCHT1 (R15)(R12*1)
+	PREFETCHT1 (R15)(R10*2)
+	PREFETCHT1 (R15)(R13*1)
+	PREFETCHT1 (R15)(R9*4)
+	PREFETCHT1 (R15)(R14*1)
+	LEAQ       (R15)(DI*4), R15
+
+fetched97:
 	VMOVUPS.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z15
@@ -5454,10 +5619,6 @@ bulk66:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*1)
-	PREFETCHT1   (R15)(R10*1)
-	PREFETCHT1   (R15)(R12*1)
-	PREFETCHT1   (R15)(R14*1)
 	VMOVUPS.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z15
@@ -5559,9 +5720,6 @@ bulk66:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*2)
-	PREFETCHT1   (R15)(R9*2)
-	PREFETCHT1   (R15)(R10*2)
 	VMOVUPS.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z15
@@ -5663,18 +5821,14 @@ bulk66:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R9*1)
-	PREFETCHT1   (R15)(R11*1)
-	PREFETCHT1   (R15)(R13*1)
-	LEAQ         (R15)(DI*4), R15
 	SUBQ         $+4, CX
-	JGE          bulk66
+	JGE          bulk92
 
-tail67:
+tail93:
 	ADDQ $+4, CX
-	JZ   done69
+	JZ   done95
 
-tailloop68:
+tailloop94:
 	VMOVUPS.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Z15
@@ -5777,16 +5931,16 @@ tailloop68:
 	BYTE         $0xe8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop68
+	JNZ          tailloop94
 
-done69:
+done95:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z14
 	VBROADCASTSS 80(AX), Z15
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain70
+	JZ           plain98
 	VMULPS       Z14, Z0, Z0
 	VMOVUPS.Z    (CX), K1, Z16
 	VFMADD231PS  Z15, Z16, Z0
@@ -5860,7 +6014,7 @@ done69:
 	VZEROUPPER
 	RET
 
-plain70:
+plain98:
 	VMULPS  Z14, Z0, Z0
 	VMOVUPS Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -5922,12 +6076,13 @@ TEXT ·gemmBF16AVX512x1x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	SUBQ       $+4, CX
-	JLT        tail72
+	JLT        tail100
 
-bulk71:
+bulk99:
 	VMOVUPS      (DX), Z2
 	VMOVUPS.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -5945,7 +6100,18 @@ bulk71:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows103
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched104
+
+byrows103:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched104:
 	VMOVUPS      (DX), Z2
 	VMOVUPS.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -5997,15 +6163,14 @@ bulk71:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
-	JGE          bulk71
+	JGE          bulk99
 
-tail72:
+tail100:
 	ADDQ $+4, CX
-	JZ   done74
+	JZ   done102
 
-tailloop73:
+tailloop101:
 	VMOVUPS      (DX), Z2
 	VMOVUPS.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -6024,16 +6189,16 @@ tailloop73:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop73
+	JNZ          tailloop101
 
-done74:
+done102:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z2
 	VBROADCASTSS 80(AX), Z4
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain75
+	JZ           plain105
 	VMULPS       Z2, Z0, Z0
 	VMOVUPS      (CX), Z5
 	VFMADD231PS  Z4, Z5, Z0
@@ -6046,7 +6211,7 @@ done74:
 	VZEROUPPER
 	RET
 
-plain75:
+plain105:
 	VMULPS  Z2, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z2, Z1, Z1
@@ -6074,14 +6239,15 @@ TEXT ·gemmBF16AVX512x2x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	SUBQ       $+4, CX
-	JLT        tail77
+	JLT        tail107
 
-bulk76:
+bulk106:
 	VMOVUPS      (DX), Z4
 	VMOVUPS.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -6112,7 +6278,19 @@ bulk76:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows110
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched111
+
+byrows110:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched111:
 	VMOVUPS      (DX), Z4
 	VMOVUPS.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -6143,7 +6321,6 @@ bulk76:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Z4
 	VMOVUPS.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -6204,15 +6381,14 @@ bulk76:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk76
+	JGE          bulk106
 
-tail77:
+tail107:
 	ADDQ $+4, CX
-	JZ   done79
+	JZ   done109
 
-tailloop78:
+tailloop108:
 	VMOVUPS      (DX), Z4
 	VMOVUPS.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -6244,16 +6420,16 @@ tailloop78:
 	BYTE         $0xdf
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop78
+	JNZ          tailloop108
 
-done79:
+done109:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z4
 	VBROADCASTSS 80(AX), Z6
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain80
+	JZ           plain112
 	VMULPS       Z4, Z0, Z0
 	VMOVUPS      (CX), Z7
 	VFMADD231PS  Z6, Z7, Z0
@@ -6275,7 +6451,7 @@ done79:
 	VZEROUPPER
 	RET
 
-plain80:
+plain112:
 	VMULPS  Z4, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z4, Z1, Z1
@@ -6311,6 +6487,7 @@ TEXT ·gemmBF16AVX512x3x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -6318,9 +6495,9 @@ TEXT ·gemmBF16AVX512x3x2(SB), NOSPLIT, $0-8
 	VPXORD     Z4, Z4, Z4
 	VPXORD     Z5, Z5, Z5
 	SUBQ       $+4, CX
-	JLT        tail82
+	JLT        tail114
 
-bulk81:
+bulk113:
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -6364,7 +6541,20 @@ bulk81:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows117
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched118
+
+byrows117:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched118:
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -6408,7 +6598,6 @@ bulk81:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -6452,7 +6641,6 @@ bulk81:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -6496,15 +6684,14 @@ bulk81:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk81
+	JGE          bulk113
 
-tail82:
+tail114:
 	ADDQ $+4, CX
-	JZ   done84
+	JZ   done116
 
-tailloop83:
+tailloop115:
 	VMOVUPS      (DX), Z6
 	VMOVUPS.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -6549,16 +6736,16 @@ tailloop83:
 	BYTE         $0xe8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop83
+	JNZ          tailloop115
 
-done84:
+done116:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z6
 	VBROADCASTSS 80(AX), Z8
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain85
+	JZ           plain119
 	VMULPS       Z6, Z0, Z0
 	VMOVUPS      (CX), Z9
 	VFMADD231PS  Z8, Z9, Z0
@@ -6589,7 +6776,7 @@ done84:
 	VZEROUPPER
 	RET
 
-plain85:
+plain119:
 	VMULPS  Z6, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z6, Z1, Z1
@@ -6634,6 +6821,7 @@ TEXT ·gemmBF16AVX512x4x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -6643,9 +6831,9 @@ TEXT ·gemmBF16AVX512x4x2(SB), NOSPLIT, $0-8
 	VPXORD     Z6, Z6, Z6
 	VPXORD     Z7, Z7, Z7
 	SUBQ       $+4, CX
-	JLT        tail87
+	JLT        tail121
 
-bulk86:
+bulk120:
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -6702,7 +6890,21 @@ bulk86:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows124
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched125
+
+byrows124:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched125:
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -6759,7 +6961,6 @@ bulk86:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -6816,7 +7017,6 @@ bulk86:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -6873,16 +7073,14 @@ bulk86:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk86
+	JGE          bulk120
 
-tail87:
+tail121:
 	ADDQ $+4, CX
-	JZ   done89
+	JZ   done123
 
-tailloop88:
+tailloop122:
 	VMOVUPS      (DX), Z8
 	VMOVUPS.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -6940,16 +7138,16 @@ tailloop88:
 	BYTE         $0xfb
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop88
+	JNZ          tailloop122
 
-done89:
+done123:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z8
 	VBROADCASTSS 80(AX), Z10
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain90
+	JZ           plain126
 	VMULPS       Z8, Z0, Z0
 	VMOVUPS      (CX), Z11
 	VFMADD231PS  Z10, Z11, Z0
@@ -6989,7 +7187,7 @@ done89:
 	VZEROUPPER
 	RET
 
-plain90:
+plain126:
 	VMULPS  Z8, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z8, Z1, Z1
@@ -7042,6 +7240,7 @@ TEXT ·gemmBF16AVX512x5x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -7053,9 +7252,9 @@ TEXT ·gemmBF16AVX512x5x2(SB), NOSPLIT, $0-8
 	VPXORD     Z8, Z8, Z8
 	VPXORD     Z9, Z9, Z9
 	SUBQ       $+4, CX
-	JLT        tail92
+	JLT        tail128
 
-bulk91:
+bulk127:
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -7125,8 +7324,22 @@ bulk91:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows131
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched132
+
+byrows131:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched132:
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -7196,7 +7409,6 @@ bulk91:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -7266,7 +7478,6 @@ bulk91:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -7336,16 +7547,14 @@ bulk91:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk91
+	JGE          bulk127
 
-tail92:
+tail128:
 	ADDQ $+4, CX
-	JZ   done94
+	JZ   done130
 
-tailloop93:
+tailloop129:
 	VMOVUPS      (DX), Z10
 	VMOVUPS.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -7416,16 +7625,16 @@ tailloop93:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop93
+	JNZ          tailloop129
 
-done94:
+done130:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z10
 	VBROADCASTSS 80(AX), Z12
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain95
+	JZ           plain133
 	VMULPS       Z10, Z0, Z0
 	VMOVUPS      (CX), Z13
 	VFMADD231PS  Z12, Z13, Z0
@@ -7474,7 +7683,7 @@ done94:
 	VZEROUPPER
 	RET
 
-plain95:
+plain133:
 	VMULPS  Z10, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z10, Z1, Z1
@@ -7536,6 +7745,7 @@ TEXT ·gemmBF16AVX512x6x2(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -7549,9 +7759,9 @@ TEXT ·gemmBF16AVX512x6x2(SB), NOSPLIT, $0-8
 	VPXORD     Z10, Z10, Z10
 	VPXORD     Z11, Z11, Z11
 	SUBQ       $+4, CX
-	JLT        tail97
+	JLT        tail135
 
-bulk96:
+bulk134:
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -7634,8 +7844,23 @@ bulk96:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows138
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched139
+
+byrows138:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched139:
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -7718,8 +7943,6 @@ bulk96:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -7802,7 +8025,6 @@ bulk96:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -7885,16 +8107,14 @@ bulk96:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk96
+	JGE          bulk134
 
-tail97:
+tail135:
 	ADDQ $+4, CX
-	JZ   done99
+	JZ   done137
 
-tailloop98:
+tailloop136:
 	VMOVUPS      (DX), Z12
 	VMOVUPS.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -7978,16 +8198,16 @@ tailloop98:
 	BYTE         $0xdf
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop98
+	JNZ          tailloop136
 
-done99:
+done137:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z12
 	VBROADCASTSS 80(AX), Z14
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain100
+	JZ           plain140
 	VMULPS       Z12, Z0, Z0
 	VMOVUPS      (CX), Z15
 	VFMADD231PS  Z14, Z15, Z0
@@ -8045,7 +8265,7 @@ done99:
 	VZEROUPPER
 	RET
 
-plain100:
+plain140:
 	VMULPS  Z12, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z12, Z1, Z1
@@ -8115,6 +8335,7 @@ TEXT ·gemmBF16AVX512x7x2(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -8130,9 +8351,9 @@ TEXT ·gemmBF16AVX512x7x2(SB), NOSPLIT, $0-8
 	VPXORD     Z12, Z12, Z12
 	VPXORD     Z13, Z13, Z13
 	SUBQ       $+4, CX
-	JLT        tail102
+	JLT        tail142
 
-bulk101:
+bulk141:
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -8228,8 +8449,24 @@ bulk101:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows145
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched146
+
+byrows145:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	PREFETCHT1 (R11)(R9*2)
+	LEAQ       (R11)(DI*4), R11
+
+fetched146:
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -8325,8 +8562,6 @@ bulk101:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -8422,8 +8657,6 @@ bulk101:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
-	PREFETCHT1   (R11)(R9*2)
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -8519,16 +8752,14 @@ bulk101:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk101
+	JGE          bulk141
 
-tail102:
+tail142:
 	ADDQ $+4, CX
-	JZ   done104
+	JZ   done144
 
-tailloop103:
+tailloop143:
 	VMOVUPS      (DX), Z14
 	VMOVUPS.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -8625,16 +8856,16 @@ tailloop103:
 	BYTE         $0xe8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop103
+	JNZ          tailloop143
 
-done104:
+done144:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z14
 	VBROADCASTSS 80(AX), Z16
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain105
+	JZ           plain147
 	VMULPS       Z14, Z0, Z0
 	VMOVUPS      (CX), Z17
 	VFMADD231PS  Z16, Z17, Z0
@@ -8701,7 +8932,7 @@ done104:
 	VZEROUPPER
 	RET
 
-plain105:
+plain147:
 	VMULPS  Z14, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z14, Z1, Z1
@@ -8780,6 +9011,7 @@ TEXT ·gemmBF16AVX512x8x2(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -8797,9 +9029,9 @@ TEXT ·gemmBF16AVX512x8x2(SB), NOSPLIT, $0-8
 	VPXORD     Z14, Z14, Z14
 	VPXORD     Z15, Z15, Z15
 	SUBQ       $+4, CX
-	JLT        tail107
+	JLT        tail149
 
-bulk106:
+bulk148:
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -8908,8 +9140,25 @@ bulk106:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows152
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched153
+
+byrows152:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	LEAQ       (R12)(DI*4), R12
+
+fetched153:
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -9018,8 +9267,6 @@ bulk106:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -9128,8 +9375,6 @@ bulk106:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -9238,17 +9483,14 @@ bulk106:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk106
+	JGE          bulk148
 
-tail107:
+tail149:
 	ADDQ $+4, CX
-	JZ   done109
+	JZ   done151
 
-tailloop108:
+tailloop150:
 	VMOVUPS      (DX), Z16
 	VMOVUPS.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -9358,16 +9600,16 @@ tailloop108:
 	BYTE         $0xfb
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop108
+	JNZ          tailloop150
 
-done109:
+done151:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z16
 	VBROADCASTSS 80(AX), Z18
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain110
+	JZ           plain154
 	VMULPS       Z16, Z0, Z0
 	VMOVUPS      (CX), Z19
 	VFMADD231PS  Z18, Z19, Z0
@@ -9443,7 +9685,7 @@ done109:
 	VZEROUPPER
 	RET
 
-plain110:
+plain154:
 	VMULPS  Z16, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z16, Z1, Z1
@@ -9530,6 +9772,7 @@ TEXT ·gemmBF16AVX512x9x2(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -9549,9 +9792,9 @@ TEXT ·gemmBF16AVX512x9x2(SB), NOSPLIT, $0-8
 	VPXORD     Z16, Z16, Z16
 	VPXORD     Z17, Z17, Z17
 	SUBQ       $+4, CX
-	JLT        tail112
+	JLT        tail156
 
-bulk111:
+bulk155:
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -9673,9 +9916,26 @@ bulk111:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows159
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
-	PREFETCHT1   (R12)(R8*8)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched160
+
+byrows159:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	PREFETCHT1 (R12)(R8*8)
+	LEAQ       (R12)(DI*4), R12
+
+fetched160:
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -9797,8 +10057,6 @@ bulk111:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -9920,8 +10178,6 @@ bulk111:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -10043,17 +10299,14 @@ bulk111:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk111
+	JGE          bulk155
 
-tail112:
+tail156:
 	ADDQ $+4, CX
-	JZ   done114
+	JZ   done158
 
-tailloop113:
+tailloop157:
 	VMOVUPS      (DX), Z18
 	VMOVUPS.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -10176,16 +10429,16 @@ tailloop113:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop113
+	JNZ          tailloop157
 
-done114:
+done158:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z18
 	VBROADCASTSS 80(AX), Z20
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain115
+	JZ           plain161
 	VMULPS       Z18, Z0, Z0
 	VMOVUPS      (CX), Z21
 	VFMADD231PS  Z20, Z21, Z0
@@ -10270,7 +10523,7 @@ done114:
 	VZEROUPPER
 	RET
 
-plain115:
+plain161:
 	VMULPS  Z18, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z18, Z1, Z1
@@ -10366,6 +10619,7 @@ TEXT ·gemmBF16AVX512x10x2(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -10387,9 +10641,9 @@ TEXT ·gemmBF16AVX512x10x2(SB), NOSPLIT, $0-8
 	VPXORD     Z18, Z18, Z18
 	VPXORD     Z19, Z19, Z19
 	SUBQ       $+4, CX
-	JLT        tail117
+	JLT        tail163
 
-bulk116:
+bulk162:
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -10524,9 +10778,27 @@ bulk116:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows166
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched167
+
+byrows166:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	LEAQ       (R13)(DI*4), R13
+
+fetched167:
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -10661,9 +10933,6 @@ bulk116:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -10798,8 +11067,6 @@ bulk116:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -10934,17 +11201,14 @@ bulk116:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk116
+	JGE          bulk162
 
-tail117:
+tail163:
 	ADDQ $+4, CX
-	JZ   done119
+	JZ   done165
 
-tailloop118:
+tailloop164:
 	VMOVUPS      (DX), Z20
 	VMOVUPS.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -11080,16 +11344,16 @@ tailloop118:
 	BYTE         $0xdf
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop118
+	JNZ          tailloop164
 
-done119:
+done165:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z20
 	VBROADCASTSS 80(AX), Z22
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain120
+	JZ           plain168
 	VMULPS       Z20, Z0, Z0
 	VMOVUPS      (CX), Z23
 	VFMADD231PS  Z22, Z23, Z0
@@ -11183,7 +11447,7 @@ done119:
 	VZEROUPPER
 	RET
 
-plain120:
+plain168:
 	VMULPS  Z20, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z20, Z1, Z1
@@ -11287,6 +11551,7 @@ TEXT ·gemmBF16AVX512x11x2(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -11310,9 +11575,9 @@ TEXT ·gemmBF16AVX512x11x2(SB), NOSPLIT, $0-8
 	VPXORD     Z20, Z20, Z20
 	VPXORD     Z21, Z21, Z21
 	SUBQ       $+4, CX
-	JLT        tail122
+	JLT        tail170
 
-bulk121:
+bulk169:
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -11460,9 +11725,28 @@ bulk121:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows173
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched174
+
+byrows173:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	PREFETCHT1 (R13)(R10*2)
+	LEAQ       (R13)(DI*4), R13
+
+fetched174:
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -11610,9 +11894,6 @@ bulk121:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -11760,9 +12041,6 @@ bulk121:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
-	PREFETCHT1   (R13)(R10*2)
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -11910,17 +12188,14 @@ bulk121:
 	BYTE         $0x52
 	BYTE         $0xe8
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk121
+	JGE          bulk169
 
-tail122:
+tail170:
 	ADDQ $+4, CX
-	JZ   done124
+	JZ   done172
 
-tailloop123:
+tailloop171:
 	VMOVUPS      (DX), Z22
 	VMOVUPS.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -12069,16 +12344,16 @@ tailloop123:
 	BYTE         $0xe8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop123
+	JNZ          tailloop171
 
-done124:
+done172:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z22
 	VBROADCASTSS 80(AX), Z24
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain125
+	JZ           plain175
 	VMULPS       Z22, Z0, Z0
 	VMOVUPS      (CX), Z25
 	VFMADD231PS  Z24, Z25, Z0
@@ -12181,7 +12456,7 @@ done124:
 	VZEROUPPER
 	RET
 
-plain125:
+plain175:
 	VMULPS  Z22, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z22, Z1, Z1
@@ -12294,6 +12569,7 @@ TEXT ·gemmBF16AVX512x12x2(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -12319,9 +12595,9 @@ TEXT ·gemmBF16AVX512x12x2(SB), NOSPLIT, $0-8
 	VPXORD     Z22, Z22, Z22
 	VPXORD     Z23, Z23, Z23
 	SUBQ       $+4, CX
-	JLT        tail127
+	JLT        tail177
 
-bulk126:
+bulk176:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -12482,9 +12758,29 @@ bulk126:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows180
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched181
+
+byrows180:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	LEAQ       (R14)(DI*4), R14
+
+fetched181:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -12645,9 +12941,6 @@ bulk126:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -12808,9 +13101,6 @@ bulk126:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -12971,18 +13261,14 @@ bulk126:
 	BYTE         $0x52
 	BYTE         $0xfb
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk126
+	JGE          bulk176
 
-tail127:
+tail177:
 	ADDQ $+4, CX
-	JZ   done129
+	JZ   done179
 
-tailloop128:
+tailloop178:
 	VMOVUPS      (DX), Z24
 	VMOVUPS.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -13144,16 +13430,16 @@ tailloop128:
 	BYTE         $0xfb
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop128
+	JNZ          tailloop178
 
-done129:
+done179:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z24
 	VBROADCASTSS 80(AX), Z26
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain130
+	JZ           plain182
 	VMULPS       Z24, Z0, Z0
 	VMOVUPS      (CX), Z27
 	VFMADD231PS  Z26, Z27, Z0
@@ -13265,7 +13551,7 @@ done129:
 	VZEROUPPER
 	RET
 
-plain130:
+plain182:
 	VMULPS  Z24, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z24, Z1, Z1
@@ -13386,6 +13672,7 @@ TEXT ·gemmBF16AVX512x13x2(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -13413,9 +13700,9 @@ TEXT ·gemmBF16AVX512x13x2(SB), NOSPLIT, $0-8
 	VPXORD     Z24, Z24, Z24
 	VPXORD     Z25, Z25, Z25
 	SUBQ       $+4, CX
-	JLT        tail132
+	JLT        tail184
 
-bulk131:
+bulk183:
 	VMOVUPS      (DX), Z26
 	VMOVUPS.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -13589,10 +13876,30 @@ bulk131:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows187
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
-	PREFETCHT1   (R14)(R9*4)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched188
+
+byrows187:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	PREFETCHT1 (R14)(R9*4)
+	LEAQ       (R14)(DI*4), R14
+
+fetched188:
 	VMOVUPS      (DX), Z26
 	VMOVUPS.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -13766,9 +14073,6 @@ bulk131:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS      (DX), Z26
 	VMOVUPS.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -13942,9 +14246,6 @@ bulk131:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS      (DX), Z26
 	VMOVUPS.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -14118,18 +14419,14 @@ bulk131:
 	BYTE         $0x52
 	BYTE         $0xcc
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk131
+	JGE          bulk183
 
-tail132:
+tail184:
 	ADDQ $+4, CX
-	JZ   done134
+	JZ   done186
 
-tailloop133:
+tailloop185:
 	VMOVUPS      (DX), Z26
 	VMOVUPS.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -14304,16 +14601,16 @@ tailloop133:
 	BYTE         $0xcc
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop133
+	JNZ          tailloop185
 
-done134:
+done186:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z26
 	VBROADCASTSS 80(AX), Z28
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain135
+	JZ           plain189
 	VMULPS       Z26, Z0, Z0
 	VMOVUPS      (CX), Z29
 	VFMADD231PS  Z28, Z29, Z0
@@ -14434,7 +14731,7 @@ done134:
 	VZEROUPPER
 	RET
 
-plain135:
+plain189:
 	VMULPS  Z26, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z26, Z1, Z1
@@ -14505,7 +14802,7 @@ plain135:
 
 // func gemmBF16AVX512x14x2(t *byte)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemmBF16AVX512x14x2(SB), NOSPLIT, $0-8
+TEXT ·gemmBF16AVX512x14x2(SB), NOSPLIT, $8-8
 	MOVQ       t+0(FP), AX
 	KMOVW      88(AX), K1
 	MOVQ       48(AX), CX
@@ -14564,6 +14861,7 @@ TEXT ·gemmBF16AVX512x14x2(SB), NOSPLIT, $0-8
 	LEAQ       (R12)(R8*2), R13
 	LEAQ       (R13)(R8*2), R14
 	MOVQ       64(AX), R15
+	MOVQ       104(AX), BP
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -14593,9 +14891,9 @@ TEXT ·gemmBF16AVX512x14x2(SB), NOSPLIT, $0-8
 	VPXORD     Z26, Z26, Z26
 	VPXORD     Z27, Z27, Z27
 	SUBQ       $+4, CX
-	JLT        tail137
+	JLT        tail191
 
-bulk136:
+bulk190:
 	VMOVUPS      (DX), Z28
 	VMOVUPS.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -14782,10 +15080,31 @@ bulk136:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
+	TESTQ        BP, BP
+	JLT          byrows194
 	PREFETCHT1   (R15)
-	PREFETCHT1   (R15)(R8*4)
-	PREFETCHT1   (R15)(R8*8)
-	PREFETCHT1   (R15)(R9*4)
+	PREFETCHT1   64(R15)
+	ADDQ         BP, R15
+	JMP          fetched195
+
+byrows194:
+	PREFETCHT1 (R15)
+	PREFETCHT1 (R15)(R8*1)
+	PREFETCHT1 (R15)(R8*2)
+	PREFETCHT1 (R15)(R9*1)
+	PREFETCHT1 (R15)(R8*4)
+	PREFETCHT1 (R15)(R10*1)
+	PREFETCHT1 (R15)(R9*2)
+	PREFETCHT1 (R15)(R11*1)
+	PREFETCHT1 (R15)(R8*8)
+	PREFETCHT1 (R15)(R12*1)
+	PREFETCHT1 (R15)(R10*2)
+	PREFETCHT1 (R15)(R13*1)
+	PREFETCHT1 (R15)(R9*4)
+	PREFETCHT1 (R15)(R14*1)
+	LEAQ       (R15)(DI*4), R15
+
+fetched195:
 	VMOVUPS      (DX), Z28
 	VMOVUPS.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -14972,10 +15291,6 @@ bulk136:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*1)
-	PREFETCHT1   (R15)(R10*1)
-	PREFETCHT1   (R15)(R12*1)
-	PREFETCHT1   (R15)(R14*1)
 	VMOVUPS      (DX), Z28
 	VMOVUPS.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -15162,9 +15477,6 @@ bulk136:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*2)
-	PREFETCHT1   (R15)(R9*2)
-	PREFETCHT1   (R15)(R10*2)
 	VMOVUPS      (DX), Z28
 	VMOVUPS.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -15351,18 +15663,14 @@ bulk136:
 	BYTE         $0x52
 	BYTE         $0xdf
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R9*1)
-	PREFETCHT1   (R15)(R11*1)
-	PREFETCHT1   (R15)(R13*1)
-	LEAQ         (R15)(DI*4), R15
 	SUBQ         $+4, CX
-	JGE          bulk136
+	JGE          bulk190
 
-tail137:
+tail191:
 	ADDQ $+4, CX
-	JZ   done139
+	JZ   done193
 
-tailloop138:
+tailloop192:
 	VMOVUPS      (DX), Z28
 	VMOVUPS.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -15550,16 +15858,16 @@ tailloop138:
 	BYTE         $0xdf
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop138
+	JNZ          tailloop192
 
-done139:
+done193:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Z28
 	VBROADCASTSS 80(AX), Z30
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain140
+	JZ           plain196
 	VMULPS       Z28, Z0, Z0
 	VMOVUPS      (CX), Z31
 	VFMADD231PS  Z30, Z31, Z0
@@ -15689,7 +15997,7 @@ done139:
 	VZEROUPPER
 	RET
 
-plain140:
+plain196:
 	VMULPS  Z28, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPS  Z28, Z1, Z1

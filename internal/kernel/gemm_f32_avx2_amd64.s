@@ -24,6 +24,7 @@ TEXT ·gemmF32AVX2x1x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VXORPS     Y0, Y0, Y0
 	SUBQ       $+4, CX
 	JLT        tail2
@@ -34,7 +35,18 @@ bulk1:
 	VBROADCASTSS (SI), Y2
 	VFMADD231PS  Y2, Y1, Y0
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows5
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched6
+
+byrows5:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched6:
 	VMASKMOVPS   (DX), Y15, Y1
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y2
@@ -50,7 +62,6 @@ bulk1:
 	VBROADCASTSS (SI), Y2
 	VFMADD231PS  Y2, Y1, Y0
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
 	JGE          bulk1
 
@@ -74,7 +85,7 @@ done4:
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain5
+	JZ           plain7
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -83,7 +94,7 @@ done4:
 	VZEROUPPER
 	RET
 
-plain5:
+plain7:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -113,12 +124,13 @@ TEXT ·gemmF32AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	SUBQ       $+4, CX
-	JLT        tail7
+	JLT        tail9
 
-bulk6:
+bulk8:
 	VMASKMOVPS   (DX), Y15, Y2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y3
@@ -126,7 +138,19 @@ bulk6:
 	VBROADCASTSS (SI)(R8*1), Y3
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows12
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched13
+
+byrows12:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched13:
 	VMASKMOVPS   (DX), Y15, Y2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y3
@@ -134,7 +158,6 @@ bulk6:
 	VBROADCASTSS (SI)(R8*1), Y3
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMASKMOVPS   (DX), Y15, Y2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y3
@@ -149,15 +172,14 @@ bulk6:
 	VBROADCASTSS (SI)(R8*1), Y3
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk6
+	JGE          bulk8
 
-tail7:
+tail9:
 	ADDQ $+4, CX
-	JZ   done9
+	JZ   done11
 
-tailloop8:
+tailloop10:
 	VMASKMOVPS   (DX), Y15, Y2
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y3
@@ -166,16 +188,16 @@ tailloop8:
 	VFMADD231PS  Y3, Y2, Y1
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop8
+	JNZ          tailloop10
 
-done9:
+done11:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain10
+	JZ           plain14
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -189,7 +211,7 @@ done9:
 	VZEROUPPER
 	RET
 
-plain10:
+plain14:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -225,13 +247,14 @@ TEXT ·gemmF32AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
 	SUBQ       $+4, CX
-	JLT        tail12
+	JLT        tail16
 
-bulk11:
+bulk15:
 	VMASKMOVPS   (DX), Y15, Y3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y4
@@ -241,7 +264,20 @@ bulk11:
 	VBROADCASTSS (SI)(R8*2), Y4
 	VFMADD231PS  Y4, Y3, Y2
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows19
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched20
+
+byrows19:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched20:
 	VMASKMOVPS   (DX), Y15, Y3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y4
@@ -251,7 +287,6 @@ bulk11:
 	VBROADCASTSS (SI)(R8*2), Y4
 	VFMADD231PS  Y4, Y3, Y2
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMASKMOVPS   (DX), Y15, Y3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y4
@@ -261,7 +296,6 @@ bulk11:
 	VBROADCASTSS (SI)(R8*2), Y4
 	VFMADD231PS  Y4, Y3, Y2
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMASKMOVPS   (DX), Y15, Y3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y4
@@ -271,15 +305,14 @@ bulk11:
 	VBROADCASTSS (SI)(R8*2), Y4
 	VFMADD231PS  Y4, Y3, Y2
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk11
+	JGE          bulk15
 
-tail12:
+tail16:
 	ADDQ $+4, CX
-	JZ   done14
+	JZ   done18
 
-tailloop13:
+tailloop17:
 	VMASKMOVPS   (DX), Y15, Y3
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y4
@@ -290,16 +323,16 @@ tailloop13:
 	VFMADD231PS  Y4, Y3, Y2
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop13
+	JNZ          tailloop17
 
-done14:
+done18:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain15
+	JZ           plain21
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -318,7 +351,7 @@ done14:
 	VZEROUPPER
 	RET
 
-plain15:
+plain21:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -361,14 +394,15 @@ TEXT ·gemmF32AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
 	VXORPS     Y3, Y3, Y3
 	SUBQ       $+4, CX
-	JLT        tail17
+	JLT        tail23
 
-bulk16:
+bulk22:
 	VMASKMOVPS   (DX), Y15, Y4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y5
@@ -380,7 +414,21 @@ bulk16:
 	VBROADCASTSS (SI)(R9*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows26
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched27
+
+byrows26:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched27:
 	VMASKMOVPS   (DX), Y15, Y4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y5
@@ -392,7 +440,6 @@ bulk16:
 	VBROADCASTSS (SI)(R9*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMASKMOVPS   (DX), Y15, Y4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y5
@@ -404,7 +451,6 @@ bulk16:
 	VBROADCASTSS (SI)(R9*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMASKMOVPS   (DX), Y15, Y4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y5
@@ -416,16 +462,14 @@ bulk16:
 	VBROADCASTSS (SI)(R9*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk16
+	JGE          bulk22
 
-tail17:
+tail23:
 	ADDQ $+4, CX
-	JZ   done19
+	JZ   done25
 
-tailloop18:
+tailloop24:
 	VMASKMOVPS   (DX), Y15, Y4
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y5
@@ -438,16 +482,16 @@ tailloop18:
 	VFMADD231PS  Y5, Y4, Y3
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop18
+	JNZ          tailloop24
 
-done19:
+done25:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain20
+	JZ           plain28
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -471,7 +515,7 @@ done19:
 	VZEROUPPER
 	RET
 
-plain20:
+plain28:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -520,15 +564,16 @@ TEXT ·gemmF32AVX2x5x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
 	VXORPS     Y3, Y3, Y3
 	VXORPS     Y4, Y4, Y4
 	SUBQ       $+4, CX
-	JLT        tail22
+	JLT        tail30
 
-bulk21:
+bulk29:
 	VMASKMOVPS   (DX), Y15, Y5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y6
@@ -542,8 +587,22 @@ bulk21:
 	VBROADCASTSS (SI)(R8*4), Y6
 	VFMADD231PS  Y6, Y5, Y4
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows33
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched34
+
+byrows33:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched34:
 	VMASKMOVPS   (DX), Y15, Y5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y6
@@ -557,7 +616,6 @@ bulk21:
 	VBROADCASTSS (SI)(R8*4), Y6
 	VFMADD231PS  Y6, Y5, Y4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMASKMOVPS   (DX), Y15, Y5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y6
@@ -571,7 +629,6 @@ bulk21:
 	VBROADCASTSS (SI)(R8*4), Y6
 	VFMADD231PS  Y6, Y5, Y4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMASKMOVPS   (DX), Y15, Y5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y6
@@ -585,16 +642,14 @@ bulk21:
 	VBROADCASTSS (SI)(R8*4), Y6
 	VFMADD231PS  Y6, Y5, Y4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk21
+	JGE          bulk29
 
-tail22:
+tail30:
 	ADDQ $+4, CX
-	JZ   done24
+	JZ   done32
 
-tailloop23:
+tailloop31:
 	VMASKMOVPS   (DX), Y15, Y5
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y6
@@ -609,16 +664,16 @@ tailloop23:
 	VFMADD231PS  Y6, Y5, Y4
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop23
+	JNZ          tailloop31
 
-done24:
+done32:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain25
+	JZ           plain35
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -647,7 +702,7 @@ done24:
 	VZEROUPPER
 	RET
 
-plain25:
+plain35:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -703,6 +758,7 @@ TEXT ·gemmF32AVX2x6x1(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
@@ -710,9 +766,9 @@ TEXT ·gemmF32AVX2x6x1(SB), NOSPLIT, $0-8
 	VXORPS     Y4, Y4, Y4
 	VXORPS     Y5, Y5, Y5
 	SUBQ       $+4, CX
-	JLT        tail27
+	JLT        tail37
 
-bulk26:
+bulk36:
 	VMASKMOVPS   (DX), Y15, Y6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y7
@@ -728,8 +784,23 @@ bulk26:
 	VBROADCASTSS (SI)(R10*1), Y7
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows40
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched41
+
+byrows40:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched41:
 	VMASKMOVPS   (DX), Y15, Y6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y7
@@ -745,8 +816,6 @@ bulk26:
 	VBROADCASTSS (SI)(R10*1), Y7
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMASKMOVPS   (DX), Y15, Y6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y7
@@ -762,7 +831,6 @@ bulk26:
 	VBROADCASTSS (SI)(R10*1), Y7
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMASKMOVPS   (DX), Y15, Y6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y7
@@ -778,16 +846,14 @@ bulk26:
 	VBROADCASTSS (SI)(R10*1), Y7
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk26
+	JGE          bulk36
 
-tail27:
+tail37:
 	ADDQ $+4, CX
-	JZ   done29
+	JZ   done39
 
-tailloop28:
+tailloop38:
 	VMASKMOVPS   (DX), Y15, Y6
 	ADDQ         BX, DX
 	VBROADCASTSS (SI), Y7
@@ -804,16 +870,16 @@ tailloop28:
 	VFMADD231PS  Y7, Y6, Y5
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop28
+	JNZ          tailloop38
 
-done29:
+done39:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain30
+	JZ           plain42
 	VMULPS       Y12, Y0, Y0
 	VMASKMOVPS   (CX), Y15, Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -847,7 +913,7 @@ done29:
 	VZEROUPPER
 	RET
 
-plain30:
+plain42:
 	VMULPS     Y12, Y0, Y0
 	VMASKMOVPS Y0, Y15, (CX)
 	ADDQ       DX, CX
@@ -889,12 +955,13 @@ TEXT ·gemmF32AVX2x1x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	SUBQ       $+4, CX
-	JLT        tail32
+	JLT        tail44
 
-bulk31:
+bulk43:
 	VMOVUPS      (DX), Y2
 	VMASKMOVPS   32(DX), Y15, Y3
 	ADDQ         BX, DX
@@ -902,7 +969,18 @@ bulk31:
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows47
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched48
+
+byrows47:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched48:
 	VMOVUPS      (DX), Y2
 	VMASKMOVPS   32(DX), Y15, Y3
 	ADDQ         BX, DX
@@ -924,15 +1002,14 @@ bulk31:
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
-	JGE          bulk31
+	JGE          bulk43
 
-tail32:
+tail44:
 	ADDQ $+4, CX
-	JZ   done34
+	JZ   done46
 
-tailloop33:
+tailloop45:
 	VMOVUPS      (DX), Y2
 	VMASKMOVPS   32(DX), Y15, Y3
 	ADDQ         BX, DX
@@ -941,16 +1018,16 @@ tailloop33:
 	VFMADD231PS  Y4, Y3, Y1
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop33
+	JNZ          tailloop45
 
-done34:
+done46:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain35
+	JZ           plain49
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -963,7 +1040,7 @@ done34:
 	VZEROUPPER
 	RET
 
-plain35:
+plain49:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1
@@ -995,14 +1072,15 @@ TEXT ·gemmF32AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
 	VXORPS     Y3, Y3, Y3
 	SUBQ       $+4, CX
-	JLT        tail37
+	JLT        tail51
 
-bulk36:
+bulk50:
 	VMOVUPS      (DX), Y4
 	VMASKMOVPS   32(DX), Y15, Y5
 	ADDQ         BX, DX
@@ -1013,7 +1091,19 @@ bulk36:
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows54
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched55
+
+byrows54:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched55:
 	VMOVUPS      (DX), Y4
 	VMASKMOVPS   32(DX), Y15, Y5
 	ADDQ         BX, DX
@@ -1024,7 +1114,6 @@ bulk36:
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Y4
 	VMASKMOVPS   32(DX), Y15, Y5
 	ADDQ         BX, DX
@@ -1045,15 +1134,14 @@ bulk36:
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk36
+	JGE          bulk50
 
-tail37:
+tail51:
 	ADDQ $+4, CX
-	JZ   done39
+	JZ   done53
 
-tailloop38:
+tailloop52:
 	VMOVUPS      (DX), Y4
 	VMASKMOVPS   32(DX), Y15, Y5
 	ADDQ         BX, DX
@@ -1065,16 +1153,16 @@ tailloop38:
 	VFMADD231PS  Y6, Y5, Y3
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop38
+	JNZ          tailloop52
 
-done39:
+done53:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain40
+	JZ           plain56
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -1096,7 +1184,7 @@ done39:
 	VZEROUPPER
 	RET
 
-plain40:
+plain56:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1
@@ -1136,6 +1224,7 @@ TEXT ·gemmF32AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
@@ -1143,9 +1232,9 @@ TEXT ·gemmF32AVX2x3x2(SB), NOSPLIT, $0-8
 	VXORPS     Y4, Y4, Y4
 	VXORPS     Y5, Y5, Y5
 	SUBQ       $+4, CX
-	JLT        tail42
+	JLT        tail58
 
-bulk41:
+bulk57:
 	VMOVUPS      (DX), Y6
 	VMASKMOVPS   32(DX), Y15, Y7
 	ADDQ         BX, DX
@@ -1159,7 +1248,20 @@ bulk41:
 	VFMADD231PS  Y8, Y6, Y4
 	VFMADD231PS  Y8, Y7, Y5
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows61
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched62
+
+byrows61:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched62:
 	VMOVUPS      (DX), Y6
 	VMASKMOVPS   32(DX), Y15, Y7
 	ADDQ         BX, DX
@@ -1173,7 +1275,6 @@ bulk41:
 	VFMADD231PS  Y8, Y6, Y4
 	VFMADD231PS  Y8, Y7, Y5
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Y6
 	VMASKMOVPS   32(DX), Y15, Y7
 	ADDQ         BX, DX
@@ -1187,7 +1288,6 @@ bulk41:
 	VFMADD231PS  Y8, Y6, Y4
 	VFMADD231PS  Y8, Y7, Y5
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMOVUPS      (DX), Y6
 	VMASKMOVPS   32(DX), Y15, Y7
 	ADDQ         BX, DX
@@ -1201,15 +1301,14 @@ bulk41:
 	VFMADD231PS  Y8, Y6, Y4
 	VFMADD231PS  Y8, Y7, Y5
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk41
+	JGE          bulk57
 
-tail42:
+tail58:
 	ADDQ $+4, CX
-	JZ   done44
+	JZ   done60
 
-tailloop43:
+tailloop59:
 	VMOVUPS      (DX), Y6
 	VMASKMOVPS   32(DX), Y15, Y7
 	ADDQ         BX, DX
@@ -1224,16 +1323,16 @@ tailloop43:
 	VFMADD231PS  Y8, Y7, Y5
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop43
+	JNZ          tailloop59
 
-done44:
+done60:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain45
+	JZ           plain63
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -1264,7 +1363,7 @@ done44:
 	VZEROUPPER
 	RET
 
-plain45:
+plain63:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1
@@ -1313,6 +1412,7 @@ TEXT ·gemmF32AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
@@ -1322,9 +1422,9 @@ TEXT ·gemmF32AVX2x4x2(SB), NOSPLIT, $0-8
 	VXORPS     Y6, Y6, Y6
 	VXORPS     Y7, Y7, Y7
 	SUBQ       $+4, CX
-	JLT        tail47
+	JLT        tail65
 
-bulk46:
+bulk64:
 	VMOVUPS      (DX), Y8
 	VMASKMOVPS   32(DX), Y15, Y9
 	ADDQ         BX, DX
@@ -1341,7 +1441,21 @@ bulk46:
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows68
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched69
+
+byrows68:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched69:
 	VMOVUPS      (DX), Y8
 	VMASKMOVPS   32(DX), Y15, Y9
 	ADDQ         BX, DX
@@ -1358,7 +1472,6 @@ bulk46:
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Y8
 	VMASKMOVPS   32(DX), Y15, Y9
 	ADDQ         BX, DX
@@ -1375,7 +1488,6 @@ bulk46:
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Y8
 	VMASKMOVPS   32(DX), Y15, Y9
 	ADDQ         BX, DX
@@ -1392,16 +1504,14 @@ bulk46:
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk46
+	JGE          bulk64
 
-tail47:
+tail65:
 	ADDQ $+4, CX
-	JZ   done49
+	JZ   done67
 
-tailloop48:
+tailloop66:
 	VMOVUPS      (DX), Y8
 	VMASKMOVPS   32(DX), Y15, Y9
 	ADDQ         BX, DX
@@ -1419,16 +1529,16 @@ tailloop48:
 	VFMADD231PS  Y10, Y9, Y7
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop48
+	JNZ          tailloop66
 
-done49:
+done67:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain50
+	JZ           plain70
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -1468,7 +1578,7 @@ done49:
 	VZEROUPPER
 	RET
 
-plain50:
+plain70:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1
@@ -1525,6 +1635,7 @@ TEXT ·gemmF32AVX2x5x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
@@ -1536,9 +1647,9 @@ TEXT ·gemmF32AVX2x5x2(SB), NOSPLIT, $0-8
 	VXORPS     Y8, Y8, Y8
 	VXORPS     Y9, Y9, Y9
 	SUBQ       $+4, CX
-	JLT        tail52
+	JLT        tail72
 
-bulk51:
+bulk71:
 	VMOVUPS      (DX), Y10
 	VMASKMOVPS   32(DX), Y15, Y11
 	ADDQ         BX, DX
@@ -1558,8 +1669,22 @@ bulk51:
 	VFMADD231PS  Y12, Y10, Y8
 	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows75
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched76
+
+byrows75:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched76:
 	VMOVUPS      (DX), Y10
 	VMASKMOVPS   32(DX), Y15, Y11
 	ADDQ         BX, DX
@@ -1579,7 +1704,6 @@ bulk51:
 	VFMADD231PS  Y12, Y10, Y8
 	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Y10
 	VMASKMOVPS   32(DX), Y15, Y11
 	ADDQ         BX, DX
@@ -1599,7 +1723,6 @@ bulk51:
 	VFMADD231PS  Y12, Y10, Y8
 	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Y10
 	VMASKMOVPS   32(DX), Y15, Y11
 	ADDQ         BX, DX
@@ -1619,16 +1742,14 @@ bulk51:
 	VFMADD231PS  Y12, Y10, Y8
 	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk51
+	JGE          bulk71
 
-tail52:
+tail72:
 	ADDQ $+4, CX
-	JZ   done54
+	JZ   done74
 
-tailloop53:
+tailloop73:
 	VMOVUPS      (DX), Y10
 	VMASKMOVPS   32(DX), Y15, Y11
 	ADDQ         BX, DX
@@ -1649,16 +1770,16 @@ tailloop53:
 	VFMADD231PS  Y12, Y11, Y9
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop53
+	JNZ          tailloop73
 
-done54:
+done74:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain55
+	JZ           plain77
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -1707,7 +1828,7 @@ done54:
 	VZEROUPPER
 	RET
 
-plain55:
+plain77:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1
@@ -1773,6 +1894,7 @@ TEXT ·gemmF32AVX2x6x2(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VXORPS     Y0, Y0, Y0
 	VXORPS     Y1, Y1, Y1
 	VXORPS     Y2, Y2, Y2
@@ -1786,9 +1908,9 @@ TEXT ·gemmF32AVX2x6x2(SB), NOSPLIT, $0-8
 	VXORPS     Y10, Y10, Y10
 	VXORPS     Y11, Y11, Y11
 	SUBQ       $+4, CX
-	JLT        tail57
+	JLT        tail79
 
-bulk56:
+bulk78:
 	VMOVUPS      (DX), Y12
 	VMASKMOVPS   32(DX), Y15, Y13
 	ADDQ         BX, DX
@@ -1811,8 +1933,23 @@ bulk56:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows82
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched83
+
+byrows82:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched83:
 	VMOVUPS      (DX), Y12
 	VMASKMOVPS   32(DX), Y15, Y13
 	ADDQ         BX, DX
@@ -1835,8 +1972,6 @@ bulk56:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS      (DX), Y12
 	VMASKMOVPS   32(DX), Y15, Y13
 	ADDQ         BX, DX
@@ -1859,7 +1994,6 @@ bulk56:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMOVUPS      (DX), Y12
 	VMASKMOVPS   32(DX), Y15, Y13
 	ADDQ         BX, DX
@@ -1882,16 +2016,14 @@ bulk56:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk56
+	JGE          bulk78
 
-tail57:
+tail79:
 	ADDQ $+4, CX
-	JZ   done59
+	JZ   done81
 
-tailloop58:
+tailloop80:
 	VMOVUPS      (DX), Y12
 	VMASKMOVPS   32(DX), Y15, Y13
 	ADDQ         BX, DX
@@ -1915,16 +2047,16 @@ tailloop58:
 	VFMADD231PS  Y14, Y13, Y11
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop58
+	JNZ          tailloop80
 
-done59:
+done81:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSS 72(AX), Y12
 	VBROADCASTSS 80(AX), Y13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain60
+	JZ           plain84
 	VMULPS       Y12, Y0, Y0
 	VMOVUPS      (CX), Y14
 	VFMADD231PS  Y13, Y14, Y0
@@ -1982,7 +2114,7 @@ done59:
 	VZEROUPPER
 	RET
 
-plain60:
+plain84:
 	VMULPS     Y12, Y0, Y0
 	VMOVUPS    Y0, (CX)
 	VMULPS     Y12, Y1, Y1

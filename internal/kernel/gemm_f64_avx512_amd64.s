@@ -20,6 +20,7 @@ TEXT ·gemmF64AVX512x1x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VPXORD     Z0, Z0, Z0
 	SUBQ       $+4, CX
 	JLT        tail2
@@ -30,7 +31,18 @@ bulk1:
 	VBROADCASTSD (SI), Z2
 	VFMADD231PD  Z2, Z1, Z0
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows5
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched6
+
+byrows5:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched6:
 	VMOVUPD.Z    (DX), K1, Z1
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z2
@@ -46,7 +58,6 @@ bulk1:
 	VBROADCASTSD (SI), Z2
 	VFMADD231PD  Z2, Z1, Z0
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
 	JGE          bulk1
 
@@ -70,7 +81,7 @@ done4:
 	VBROADCASTSD 80(AX), Z2
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain5
+	JZ           plain7
 	VMULPD       Z1, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z3
 	VFMADD231PD  Z2, Z3, Z0
@@ -79,7 +90,7 @@ done4:
 	VZEROUPPER
 	RET
 
-plain5:
+plain7:
 	VMULPD  Z1, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -105,12 +116,13 @@ TEXT ·gemmF64AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	SUBQ       $+4, CX
-	JLT        tail7
+	JLT        tail9
 
-bulk6:
+bulk8:
 	VMOVUPD.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z3
@@ -118,7 +130,19 @@ bulk6:
 	VBROADCASTSD (SI)(R8*1), Z4
 	VFMADD231PD  Z4, Z2, Z1
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows12
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched13
+
+byrows12:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched13:
 	VMOVUPD.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z3
@@ -126,7 +150,6 @@ bulk6:
 	VBROADCASTSD (SI)(R8*1), Z4
 	VFMADD231PD  Z4, Z2, Z1
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPD.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z3
@@ -141,15 +164,14 @@ bulk6:
 	VBROADCASTSD (SI)(R8*1), Z4
 	VFMADD231PD  Z4, Z2, Z1
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk6
+	JGE          bulk8
 
-tail7:
+tail9:
 	ADDQ $+4, CX
-	JZ   done9
+	JZ   done11
 
-tailloop8:
+tailloop10:
 	VMOVUPD.Z    (DX), K1, Z2
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z3
@@ -158,16 +180,16 @@ tailloop8:
 	VFMADD231PD  Z4, Z2, Z1
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop8
+	JNZ          tailloop10
 
-done9:
+done11:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z2
 	VBROADCASTSD 80(AX), Z3
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain10
+	JZ           plain14
 	VMULPD       Z2, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z4
 	VFMADD231PD  Z3, Z4, Z0
@@ -181,7 +203,7 @@ done9:
 	VZEROUPPER
 	RET
 
-plain10:
+plain14:
 	VMULPD  Z2, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -213,13 +235,14 @@ TEXT ·gemmF64AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	SUBQ       $+4, CX
-	JLT        tail12
+	JLT        tail16
 
-bulk11:
+bulk15:
 	VMOVUPD.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z4
@@ -229,7 +252,20 @@ bulk11:
 	VBROADCASTSD (SI)(R8*2), Z4
 	VFMADD231PD  Z4, Z3, Z2
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows19
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched20
+
+byrows19:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched20:
 	VMOVUPD.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z4
@@ -239,7 +275,6 @@ bulk11:
 	VBROADCASTSD (SI)(R8*2), Z4
 	VFMADD231PD  Z4, Z3, Z2
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPD.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z4
@@ -249,7 +284,6 @@ bulk11:
 	VBROADCASTSD (SI)(R8*2), Z4
 	VFMADD231PD  Z4, Z3, Z2
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMOVUPD.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z4
@@ -259,15 +293,14 @@ bulk11:
 	VBROADCASTSD (SI)(R8*2), Z4
 	VFMADD231PD  Z4, Z3, Z2
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk11
+	JGE          bulk15
 
-tail12:
+tail16:
 	ADDQ $+4, CX
-	JZ   done14
+	JZ   done18
 
-tailloop13:
+tailloop17:
 	VMOVUPD.Z    (DX), K1, Z3
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z4
@@ -278,16 +311,16 @@ tailloop13:
 	VFMADD231PD  Z4, Z3, Z2
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop13
+	JNZ          tailloop17
 
-done14:
+done18:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z3
 	VBROADCASTSD 80(AX), Z4
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain15
+	JZ           plain21
 	VMULPD       Z3, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z5
 	VFMADD231PD  Z4, Z5, Z0
@@ -306,7 +339,7 @@ done14:
 	VZEROUPPER
 	RET
 
-plain15:
+plain21:
 	VMULPD  Z3, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -345,14 +378,15 @@ TEXT ·gemmF64AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	SUBQ       $+4, CX
-	JLT        tail17
+	JLT        tail23
 
-bulk16:
+bulk22:
 	VMOVUPD.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z5
@@ -364,7 +398,21 @@ bulk16:
 	VBROADCASTSD (SI)(R9*1), Z6
 	VFMADD231PD  Z6, Z4, Z3
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows26
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched27
+
+byrows26:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched27:
 	VMOVUPD.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z5
@@ -376,7 +424,6 @@ bulk16:
 	VBROADCASTSD (SI)(R9*1), Z6
 	VFMADD231PD  Z6, Z4, Z3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPD.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z5
@@ -388,7 +435,6 @@ bulk16:
 	VBROADCASTSD (SI)(R9*1), Z6
 	VFMADD231PD  Z6, Z4, Z3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPD.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z5
@@ -400,16 +446,14 @@ bulk16:
 	VBROADCASTSD (SI)(R9*1), Z6
 	VFMADD231PD  Z6, Z4, Z3
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk16
+	JGE          bulk22
 
-tail17:
+tail23:
 	ADDQ $+4, CX
-	JZ   done19
+	JZ   done25
 
-tailloop18:
+tailloop24:
 	VMOVUPD.Z    (DX), K1, Z4
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z5
@@ -422,16 +466,16 @@ tailloop18:
 	VFMADD231PD  Z6, Z4, Z3
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop18
+	JNZ          tailloop24
 
-done19:
+done25:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z4
 	VBROADCASTSD 80(AX), Z5
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain20
+	JZ           plain28
 	VMULPD       Z4, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z6
 	VFMADD231PD  Z5, Z6, Z0
@@ -455,7 +499,7 @@ done19:
 	VZEROUPPER
 	RET
 
-plain20:
+plain28:
 	VMULPD  Z4, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -500,15 +544,16 @@ TEXT ·gemmF64AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	VPXORD     Z4, Z4, Z4
 	SUBQ       $+4, CX
-	JLT        tail22
+	JLT        tail30
 
-bulk21:
+bulk29:
 	VMOVUPD.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z6
@@ -522,8 +567,22 @@ bulk21:
 	VBROADCASTSD (SI)(R8*4), Z6
 	VFMADD231PD  Z6, Z5, Z4
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows33
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched34
+
+byrows33:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched34:
 	VMOVUPD.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z6
@@ -537,7 +596,6 @@ bulk21:
 	VBROADCASTSD (SI)(R8*4), Z6
 	VFMADD231PD  Z6, Z5, Z4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPD.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z6
@@ -551,7 +609,6 @@ bulk21:
 	VBROADCASTSD (SI)(R8*4), Z6
 	VFMADD231PD  Z6, Z5, Z4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPD.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z6
@@ -565,16 +622,14 @@ bulk21:
 	VBROADCASTSD (SI)(R8*4), Z6
 	VFMADD231PD  Z6, Z5, Z4
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk21
+	JGE          bulk29
 
-tail22:
+tail30:
 	ADDQ $+4, CX
-	JZ   done24
+	JZ   done32
 
-tailloop23:
+tailloop31:
 	VMOVUPD.Z    (DX), K1, Z5
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z6
@@ -589,16 +644,16 @@ tailloop23:
 	VFMADD231PD  Z6, Z5, Z4
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop23
+	JNZ          tailloop31
 
-done24:
+done32:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z5
 	VBROADCASTSD 80(AX), Z6
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain25
+	JZ           plain35
 	VMULPD       Z5, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z7
 	VFMADD231PD  Z6, Z7, Z0
@@ -627,7 +682,7 @@ done24:
 	VZEROUPPER
 	RET
 
-plain25:
+plain35:
 	VMULPD  Z5, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -679,6 +734,7 @@ TEXT ·gemmF64AVX512x6x1(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -686,9 +742,9 @@ TEXT ·gemmF64AVX512x6x1(SB), NOSPLIT, $0-8
 	VPXORD     Z4, Z4, Z4
 	VPXORD     Z5, Z5, Z5
 	SUBQ       $+4, CX
-	JLT        tail27
+	JLT        tail37
 
-bulk26:
+bulk36:
 	VMOVUPD.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z7
@@ -704,8 +760,23 @@ bulk26:
 	VBROADCASTSD (SI)(R10*1), Z8
 	VFMADD231PD  Z8, Z6, Z5
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows40
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched41
+
+byrows40:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched41:
 	VMOVUPD.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z7
@@ -721,8 +792,6 @@ bulk26:
 	VBROADCASTSD (SI)(R10*1), Z8
 	VFMADD231PD  Z8, Z6, Z5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPD.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z7
@@ -738,7 +807,6 @@ bulk26:
 	VBROADCASTSD (SI)(R10*1), Z8
 	VFMADD231PD  Z8, Z6, Z5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMOVUPD.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z7
@@ -754,16 +822,14 @@ bulk26:
 	VBROADCASTSD (SI)(R10*1), Z8
 	VFMADD231PD  Z8, Z6, Z5
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk26
+	JGE          bulk36
 
-tail27:
+tail37:
 	ADDQ $+4, CX
-	JZ   done29
+	JZ   done39
 
-tailloop28:
+tailloop38:
 	VMOVUPD.Z    (DX), K1, Z6
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z7
@@ -780,16 +846,16 @@ tailloop28:
 	VFMADD231PD  Z8, Z6, Z5
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop28
+	JNZ          tailloop38
 
-done29:
+done39:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z6
 	VBROADCASTSD 80(AX), Z7
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain30
+	JZ           plain42
 	VMULPD       Z6, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z8
 	VFMADD231PD  Z7, Z8, Z0
@@ -823,7 +889,7 @@ done29:
 	VZEROUPPER
 	RET
 
-plain30:
+plain42:
 	VMULPD  Z6, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -881,6 +947,7 @@ TEXT ·gemmF64AVX512x7x1(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -889,9 +956,9 @@ TEXT ·gemmF64AVX512x7x1(SB), NOSPLIT, $0-8
 	VPXORD     Z5, Z5, Z5
 	VPXORD     Z6, Z6, Z6
 	SUBQ       $+4, CX
-	JLT        tail32
+	JLT        tail44
 
-bulk31:
+bulk43:
 	VMOVUPD.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z8
@@ -909,8 +976,24 @@ bulk31:
 	VBROADCASTSD (SI)(R9*2), Z8
 	VFMADD231PD  Z8, Z7, Z6
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows47
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched48
+
+byrows47:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	PREFETCHT1 (R11)(R9*2)
+	LEAQ       (R11)(DI*4), R11
+
+fetched48:
 	VMOVUPD.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z8
@@ -928,8 +1011,6 @@ bulk31:
 	VBROADCASTSD (SI)(R9*2), Z8
 	VFMADD231PD  Z8, Z7, Z6
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPD.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z8
@@ -947,8 +1028,6 @@ bulk31:
 	VBROADCASTSD (SI)(R9*2), Z8
 	VFMADD231PD  Z8, Z7, Z6
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
-	PREFETCHT1   (R11)(R9*2)
 	VMOVUPD.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z8
@@ -966,16 +1045,14 @@ bulk31:
 	VBROADCASTSD (SI)(R9*2), Z8
 	VFMADD231PD  Z8, Z7, Z6
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk31
+	JGE          bulk43
 
-tail32:
+tail44:
 	ADDQ $+4, CX
-	JZ   done34
+	JZ   done46
 
-tailloop33:
+tailloop45:
 	VMOVUPD.Z    (DX), K1, Z7
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z8
@@ -994,16 +1071,16 @@ tailloop33:
 	VFMADD231PD  Z8, Z7, Z6
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop33
+	JNZ          tailloop45
 
-done34:
+done46:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z7
 	VBROADCASTSD 80(AX), Z8
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain35
+	JZ           plain49
 	VMULPD       Z7, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z9
 	VFMADD231PD  Z8, Z9, Z0
@@ -1042,7 +1119,7 @@ done34:
 	VZEROUPPER
 	RET
 
-plain35:
+plain49:
 	VMULPD  Z7, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1107,6 +1184,7 @@ TEXT ·gemmF64AVX512x8x1(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1116,9 +1194,9 @@ TEXT ·gemmF64AVX512x8x1(SB), NOSPLIT, $0-8
 	VPXORD     Z6, Z6, Z6
 	VPXORD     Z7, Z7, Z7
 	SUBQ       $+4, CX
-	JLT        tail37
+	JLT        tail51
 
-bulk36:
+bulk50:
 	VMOVUPD.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z9
@@ -1138,8 +1216,25 @@ bulk36:
 	VBROADCASTSD (SI)(R11*1), Z10
 	VFMADD231PD  Z10, Z8, Z7
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows54
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched55
+
+byrows54:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	LEAQ       (R12)(DI*4), R12
+
+fetched55:
 	VMOVUPD.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z9
@@ -1159,8 +1254,6 @@ bulk36:
 	VBROADCASTSD (SI)(R11*1), Z10
 	VFMADD231PD  Z10, Z8, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPD.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z9
@@ -1180,8 +1273,6 @@ bulk36:
 	VBROADCASTSD (SI)(R11*1), Z10
 	VFMADD231PD  Z10, Z8, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPD.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z9
@@ -1201,17 +1292,14 @@ bulk36:
 	VBROADCASTSD (SI)(R11*1), Z10
 	VFMADD231PD  Z10, Z8, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk36
+	JGE          bulk50
 
-tail37:
+tail51:
 	ADDQ $+4, CX
-	JZ   done39
+	JZ   done53
 
-tailloop38:
+tailloop52:
 	VMOVUPD.Z    (DX), K1, Z8
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z9
@@ -1232,16 +1320,16 @@ tailloop38:
 	VFMADD231PD  Z10, Z8, Z7
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop38
+	JNZ          tailloop52
 
-done39:
+done53:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z8
 	VBROADCASTSD 80(AX), Z9
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain40
+	JZ           plain56
 	VMULPD       Z8, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z10
 	VFMADD231PD  Z9, Z10, Z0
@@ -1285,7 +1373,7 @@ done39:
 	VZEROUPPER
 	RET
 
-plain40:
+plain56:
 	VMULPD  Z8, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1356,6 +1444,7 @@ TEXT ·gemmF64AVX512x9x1(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1366,9 +1455,9 @@ TEXT ·gemmF64AVX512x9x1(SB), NOSPLIT, $0-8
 	VPXORD     Z7, Z7, Z7
 	VPXORD     Z8, Z8, Z8
 	SUBQ       $+4, CX
-	JLT        tail42
+	JLT        tail58
 
-bulk41:
+bulk57:
 	VMOVUPD.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z10
@@ -1390,9 +1479,26 @@ bulk41:
 	VBROADCASTSD (SI)(R8*8), Z10
 	VFMADD231PD  Z10, Z9, Z8
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows61
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
-	PREFETCHT1   (R12)(R8*8)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched62
+
+byrows61:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	PREFETCHT1 (R12)(R8*8)
+	LEAQ       (R12)(DI*4), R12
+
+fetched62:
 	VMOVUPD.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z10
@@ -1414,8 +1520,6 @@ bulk41:
 	VBROADCASTSD (SI)(R8*8), Z10
 	VFMADD231PD  Z10, Z9, Z8
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPD.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z10
@@ -1437,8 +1541,6 @@ bulk41:
 	VBROADCASTSD (SI)(R8*8), Z10
 	VFMADD231PD  Z10, Z9, Z8
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPD.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z10
@@ -1460,17 +1562,14 @@ bulk41:
 	VBROADCASTSD (SI)(R8*8), Z10
 	VFMADD231PD  Z10, Z9, Z8
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk41
+	JGE          bulk57
 
-tail42:
+tail58:
 	ADDQ $+4, CX
-	JZ   done44
+	JZ   done60
 
-tailloop43:
+tailloop59:
 	VMOVUPD.Z    (DX), K1, Z9
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z10
@@ -1493,16 +1592,16 @@ tailloop43:
 	VFMADD231PD  Z10, Z9, Z8
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop43
+	JNZ          tailloop59
 
-done44:
+done60:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z9
 	VBROADCASTSD 80(AX), Z10
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain45
+	JZ           plain63
 	VMULPD       Z9, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z11
 	VFMADD231PD  Z10, Z11, Z0
@@ -1551,7 +1650,7 @@ done44:
 	VZEROUPPER
 	RET
 
-plain45:
+plain63:
 	VMULPD  Z9, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1629,6 +1728,7 @@ TEXT ·gemmF64AVX512x10x1(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1640,9 +1740,9 @@ TEXT ·gemmF64AVX512x10x1(SB), NOSPLIT, $0-8
 	VPXORD     Z8, Z8, Z8
 	VPXORD     Z9, Z9, Z9
 	SUBQ       $+4, CX
-	JLT        tail47
+	JLT        tail65
 
-bulk46:
+bulk64:
 	VMOVUPD.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z11
@@ -1666,9 +1766,27 @@ bulk46:
 	VBROADCASTSD (SI)(R12*1), Z12
 	VFMADD231PD  Z12, Z10, Z9
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows68
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched69
+
+byrows68:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	LEAQ       (R13)(DI*4), R13
+
+fetched69:
 	VMOVUPD.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z11
@@ -1692,9 +1810,6 @@ bulk46:
 	VBROADCASTSD (SI)(R12*1), Z12
 	VFMADD231PD  Z12, Z10, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPD.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z11
@@ -1718,8 +1833,6 @@ bulk46:
 	VBROADCASTSD (SI)(R12*1), Z12
 	VFMADD231PD  Z12, Z10, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
 	VMOVUPD.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z11
@@ -1743,17 +1856,14 @@ bulk46:
 	VBROADCASTSD (SI)(R12*1), Z12
 	VFMADD231PD  Z12, Z10, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk46
+	JGE          bulk64
 
-tail47:
+tail65:
 	ADDQ $+4, CX
-	JZ   done49
+	JZ   done67
 
-tailloop48:
+tailloop66:
 	VMOVUPD.Z    (DX), K1, Z10
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z11
@@ -1778,16 +1888,16 @@ tailloop48:
 	VFMADD231PD  Z12, Z10, Z9
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop48
+	JNZ          tailloop66
 
-done49:
+done67:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z10
 	VBROADCASTSD 80(AX), Z11
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain50
+	JZ           plain70
 	VMULPD       Z10, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z12
 	VFMADD231PD  Z11, Z12, Z0
@@ -1841,7 +1951,7 @@ done49:
 	VZEROUPPER
 	RET
 
-plain50:
+plain70:
 	VMULPD  Z10, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -1925,6 +2035,7 @@ TEXT ·gemmF64AVX512x11x1(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -1937,9 +2048,9 @@ TEXT ·gemmF64AVX512x11x1(SB), NOSPLIT, $0-8
 	VPXORD     Z9, Z9, Z9
 	VPXORD     Z10, Z10, Z10
 	SUBQ       $+4, CX
-	JLT        tail52
+	JLT        tail72
 
-bulk51:
+bulk71:
 	VMOVUPD.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z12
@@ -1965,9 +2076,28 @@ bulk51:
 	VBROADCASTSD (SI)(R10*2), Z12
 	VFMADD231PD  Z12, Z11, Z10
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows75
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched76
+
+byrows75:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	PREFETCHT1 (R13)(R10*2)
+	LEAQ       (R13)(DI*4), R13
+
+fetched76:
 	VMOVUPD.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z12
@@ -1993,9 +2123,6 @@ bulk51:
 	VBROADCASTSD (SI)(R10*2), Z12
 	VFMADD231PD  Z12, Z11, Z10
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPD.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z12
@@ -2021,9 +2148,6 @@ bulk51:
 	VBROADCASTSD (SI)(R10*2), Z12
 	VFMADD231PD  Z12, Z11, Z10
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
-	PREFETCHT1   (R13)(R10*2)
 	VMOVUPD.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z12
@@ -2049,17 +2173,14 @@ bulk51:
 	VBROADCASTSD (SI)(R10*2), Z12
 	VFMADD231PD  Z12, Z11, Z10
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk51
+	JGE          bulk71
 
-tail52:
+tail72:
 	ADDQ $+4, CX
-	JZ   done54
+	JZ   done74
 
-tailloop53:
+tailloop73:
 	VMOVUPD.Z    (DX), K1, Z11
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z12
@@ -2086,16 +2207,16 @@ tailloop53:
 	VFMADD231PD  Z12, Z11, Z10
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop53
+	JNZ          tailloop73
 
-done54:
+done74:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z11
 	VBROADCASTSD 80(AX), Z12
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain55
+	JZ           plain77
 	VMULPD       Z11, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z13
 	VFMADD231PD  Z12, Z13, Z0
@@ -2154,7 +2275,7 @@ done54:
 	VZEROUPPER
 	RET
 
-plain55:
+plain77:
 	VMULPD  Z11, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -2245,6 +2366,7 @@ TEXT ·gemmF64AVX512x12x1(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -2258,9 +2380,9 @@ TEXT ·gemmF64AVX512x12x1(SB), NOSPLIT, $0-8
 	VPXORD     Z10, Z10, Z10
 	VPXORD     Z11, Z11, Z11
 	SUBQ       $+4, CX
-	JLT        tail57
+	JLT        tail79
 
-bulk56:
+bulk78:
 	VMOVUPD.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z13
@@ -2288,9 +2410,29 @@ bulk56:
 	VBROADCASTSD (SI)(R13*1), Z14
 	VFMADD231PD  Z14, Z12, Z11
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows82
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched83
+
+byrows82:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	LEAQ       (R14)(DI*4), R14
+
+fetched83:
 	VMOVUPD.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z13
@@ -2318,9 +2460,6 @@ bulk56:
 	VBROADCASTSD (SI)(R13*1), Z14
 	VFMADD231PD  Z14, Z12, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPD.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z13
@@ -2348,9 +2487,6 @@ bulk56:
 	VBROADCASTSD (SI)(R13*1), Z14
 	VFMADD231PD  Z14, Z12, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPD.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z13
@@ -2378,18 +2514,14 @@ bulk56:
 	VBROADCASTSD (SI)(R13*1), Z14
 	VFMADD231PD  Z14, Z12, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk56
+	JGE          bulk78
 
-tail57:
+tail79:
 	ADDQ $+4, CX
-	JZ   done59
+	JZ   done81
 
-tailloop58:
+tailloop80:
 	VMOVUPD.Z    (DX), K1, Z12
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z13
@@ -2418,16 +2550,16 @@ tailloop58:
 	VFMADD231PD  Z14, Z12, Z11
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop58
+	JNZ          tailloop80
 
-done59:
+done81:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z12
 	VBROADCASTSD 80(AX), Z13
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain60
+	JZ           plain84
 	VMULPD       Z12, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z14
 	VFMADD231PD  Z13, Z14, Z0
@@ -2491,7 +2623,7 @@ done59:
 	VZEROUPPER
 	RET
 
-plain60:
+plain84:
 	VMULPD  Z12, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -2588,6 +2720,7 @@ TEXT ·gemmF64AVX512x13x1(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -2602,9 +2735,9 @@ TEXT ·gemmF64AVX512x13x1(SB), NOSPLIT, $0-8
 	VPXORD     Z11, Z11, Z11
 	VPXORD     Z12, Z12, Z12
 	SUBQ       $+4, CX
-	JLT        tail62
+	JLT        tail86
 
-bulk61:
+bulk85:
 	VMOVUPD.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z14
@@ -2634,10 +2767,30 @@ bulk61:
 	VBROADCASTSD (SI)(R9*4), Z14
 	VFMADD231PD  Z14, Z13, Z12
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows89
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
-	PREFETCHT1   (R14)(R9*4)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched90
+
+byrows89:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	PREFETCHT1 (R14)(R9*4)
+	LEAQ       (R14)(DI*4), R14
+
+fetched90:
 	VMOVUPD.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z14
@@ -2667,9 +2820,6 @@ bulk61:
 	VBROADCASTSD (SI)(R9*4), Z14
 	VFMADD231PD  Z14, Z13, Z12
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPD.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z14
@@ -2699,9 +2849,6 @@ bulk61:
 	VBROADCASTSD (SI)(R9*4), Z14
 	VFMADD231PD  Z14, Z13, Z12
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPD.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z14
@@ -2731,18 +2878,14 @@ bulk61:
 	VBROADCASTSD (SI)(R9*4), Z14
 	VFMADD231PD  Z14, Z13, Z12
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk61
+	JGE          bulk85
 
-tail62:
+tail86:
 	ADDQ $+4, CX
-	JZ   done64
+	JZ   done88
 
-tailloop63:
+tailloop87:
 	VMOVUPD.Z    (DX), K1, Z13
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z14
@@ -2773,16 +2916,16 @@ tailloop63:
 	VFMADD231PD  Z14, Z13, Z12
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop63
+	JNZ          tailloop87
 
-done64:
+done88:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z13
 	VBROADCASTSD 80(AX), Z14
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain65
+	JZ           plain91
 	VMULPD       Z13, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z15
 	VFMADD231PD  Z14, Z15, Z0
@@ -2851,7 +2994,7 @@ done64:
 	VZEROUPPER
 	RET
 
-plain65:
+plain91:
 	VMULPD  Z13, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -2896,7 +3039,7 @@ plain65:
 
 // func gemmF64AVX512x14x1(t *byte)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemmF64AVX512x14x1(SB), NOSPLIT, $0-8
+TEXT ·gemmF64AVX512x14x1(SB), NOSPLIT, $8-8
 	MOVQ       t+0(FP), AX
 	KMOVW      88(AX), K1
 	MOVQ       48(AX), CX
@@ -2955,6 +3098,7 @@ TEXT ·gemmF64AVX512x14x1(SB), NOSPLIT, $0-8
 	LEAQ       (R12)(R8*2), R13
 	LEAQ       (R13)(R8*2), R14
 	MOVQ       64(AX), R15
+	MOVQ       104(AX), BP
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -2970,9 +3114,9 @@ TEXT ·gemmF64AVX512x14x1(SB), NOSPLIT, $0-8
 	VPXORD     Z12, Z12, Z12
 	VPXORD     Z13, Z13, Z13
 	SUBQ       $+4, CX
-	JLT        tail67
+	JLT        tail93
 
-bulk66:
+bulk92:
 	VMOVUPD.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z15
@@ -3004,10 +3148,31 @@ bulk66:
 	VBROADCASTSD (SI)(R14*1), Z16
 	VFMADD231PD  Z16, Z14, Z13
 	ADDQ         DI, SI
+	TESTQ        BP, BP
+	JLT          byrows96
 	PREFETCHT1   (R15)
-	PREFETCHT1   (R15)(R8*4)
-	PREFETCHT1   (R15)(R8*8)
-	PREFETCHT1   (R15)(R9*4)
+	PREFETCHT1   64(R15)
+	ADDQ         BP, R15
+	JMP          fetched97
+
+byrows96:
+	PREFETCHT1 (R15)
+	PREFETCHT1 (R15)(R8*1)
+	PREFETCHT1 (R15)(R8*2)
+	PREFETCHT1 (R15)(R9*1)
+	PREFETCHT1 (R15)(R8*4)
+	PREFETCHT1 (R15)(R10*1)
+	PREFETCHT1 (R15)(R9*2)
+	PREFETCHT1 (R15)(R11*1)
+	PREFETCHT1 (R15)(R8*8)
+	PREFETCHT1 (R15)(R12*1)
+	PREFETCHT1 (R15)(R10*2)
+	PREFETCHT1 (R15)(R13*1)
+	PREFETCHT1 (R15)(R9*4)
+	PREFETCHT1 (R15)(R14*1)
+	LEAQ       (R15)(DI*4), R15
+
+fetched97:
 	VMOVUPD.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z15
@@ -3039,10 +3204,6 @@ bulk66:
 	VBROADCASTSD (SI)(R14*1), Z16
 	VFMADD231PD  Z16, Z14, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*1)
-	PREFETCHT1   (R15)(R10*1)
-	PREFETCHT1   (R15)(R12*1)
-	PREFETCHT1   (R15)(R14*1)
 	VMOVUPD.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z15
@@ -3074,9 +3235,6 @@ bulk66:
 	VBROADCASTSD (SI)(R14*1), Z16
 	VFMADD231PD  Z16, Z14, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*2)
-	PREFETCHT1   (R15)(R9*2)
-	PREFETCHT1   (R15)(R10*2)
 	VMOVUPD.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z15
@@ -3108,18 +3266,14 @@ bulk66:
 	VBROADCASTSD (SI)(R14*1), Z16
 	VFMADD231PD  Z16, Z14, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R9*1)
-	PREFETCHT1   (R15)(R11*1)
-	PREFETCHT1   (R15)(R13*1)
-	LEAQ         (R15)(DI*4), R15
 	SUBQ         $+4, CX
-	JGE          bulk66
+	JGE          bulk92
 
-tail67:
+tail93:
 	ADDQ $+4, CX
-	JZ   done69
+	JZ   done95
 
-tailloop68:
+tailloop94:
 	VMOVUPD.Z    (DX), K1, Z14
 	ADDQ         BX, DX
 	VBROADCASTSD (SI), Z15
@@ -3152,16 +3306,16 @@ tailloop68:
 	VFMADD231PD  Z16, Z14, Z13
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop68
+	JNZ          tailloop94
 
-done69:
+done95:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z14
 	VBROADCASTSD 80(AX), Z15
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain70
+	JZ           plain98
 	VMULPD       Z14, Z0, Z0
 	VMOVUPD.Z    (CX), K1, Z16
 	VFMADD231PD  Z15, Z16, Z0
@@ -3235,7 +3389,7 @@ done69:
 	VZEROUPPER
 	RET
 
-plain70:
+plain98:
 	VMULPD  Z14, Z0, Z0
 	VMOVUPD Z0, K1, (CX)
 	ADDQ    DX, CX
@@ -3297,12 +3451,13 @@ TEXT ·gemmF64AVX512x1x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R8
+	MOVQ       104(AX), R9
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	SUBQ       $+4, CX
-	JLT        tail72
+	JLT        tail100
 
-bulk71:
+bulk99:
 	VMOVUPS      (DX), Z2
 	VMOVUPD.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -3310,7 +3465,18 @@ bulk71:
 	VFMADD231PD  Z4, Z2, Z0
 	VFMADD231PD  Z4, Z3, Z1
 	ADDQ         DI, SI
+	TESTQ        R9, R9
+	JLT          byrows103
 	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
+	ADDQ         R9, R8
+	JMP          fetched104
+
+byrows103:
+	PREFETCHT1 (R8)
+	LEAQ       (R8)(DI*4), R8
+
+fetched104:
 	VMOVUPS      (DX), Z2
 	VMOVUPD.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -3332,15 +3498,14 @@ bulk71:
 	VFMADD231PD  Z4, Z2, Z0
 	VFMADD231PD  Z4, Z3, Z1
 	ADDQ         DI, SI
-	LEAQ         (R8)(DI*4), R8
 	SUBQ         $+4, CX
-	JGE          bulk71
+	JGE          bulk99
 
-tail72:
+tail100:
 	ADDQ $+4, CX
-	JZ   done74
+	JZ   done102
 
-tailloop73:
+tailloop101:
 	VMOVUPS      (DX), Z2
 	VMOVUPD.Z    64(DX), K1, Z3
 	ADDQ         BX, DX
@@ -3349,16 +3514,16 @@ tailloop73:
 	VFMADD231PD  Z4, Z3, Z1
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop73
+	JNZ          tailloop101
 
-done74:
+done102:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z2
 	VBROADCASTSD 80(AX), Z4
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain75
+	JZ           plain105
 	VMULPD       Z2, Z0, Z0
 	VMOVUPS      (CX), Z5
 	VFMADD231PD  Z4, Z5, Z0
@@ -3371,7 +3536,7 @@ done74:
 	VZEROUPPER
 	RET
 
-plain75:
+plain105:
 	VMULPD  Z2, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z2, Z1, Z1
@@ -3399,14 +3564,15 @@ TEXT ·gemmF64AVX512x2x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	SUBQ       $+4, CX
-	JLT        tail77
+	JLT        tail107
 
-bulk76:
+bulk106:
 	VMOVUPS      (DX), Z4
 	VMOVUPD.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -3417,7 +3583,19 @@ bulk76:
 	VFMADD231PD  Z7, Z4, Z2
 	VFMADD231PD  Z7, Z5, Z3
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows110
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched111
+
+byrows110:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	LEAQ       (R9)(DI*4), R9
+
+fetched111:
 	VMOVUPS      (DX), Z4
 	VMOVUPD.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -3428,7 +3606,6 @@ bulk76:
 	VFMADD231PD  Z7, Z4, Z2
 	VFMADD231PD  Z7, Z5, Z3
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Z4
 	VMOVUPD.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -3449,15 +3626,14 @@ bulk76:
 	VFMADD231PD  Z7, Z4, Z2
 	VFMADD231PD  Z7, Z5, Z3
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk76
+	JGE          bulk106
 
-tail77:
+tail107:
 	ADDQ $+4, CX
-	JZ   done79
+	JZ   done109
 
-tailloop78:
+tailloop108:
 	VMOVUPS      (DX), Z4
 	VMOVUPD.Z    64(DX), K1, Z5
 	ADDQ         BX, DX
@@ -3469,16 +3645,16 @@ tailloop78:
 	VFMADD231PD  Z7, Z5, Z3
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop78
+	JNZ          tailloop108
 
-done79:
+done109:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z4
 	VBROADCASTSD 80(AX), Z6
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain80
+	JZ           plain112
 	VMULPD       Z4, Z0, Z0
 	VMOVUPS      (CX), Z7
 	VFMADD231PD  Z6, Z7, Z0
@@ -3500,7 +3676,7 @@ done79:
 	VZEROUPPER
 	RET
 
-plain80:
+plain112:
 	VMULPD  Z4, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z4, Z1, Z1
@@ -3536,6 +3712,7 @@ TEXT ·gemmF64AVX512x3x2(SB), NOSPLIT, $0-8
 	MOVQ       24(AX), DI
 	MOVQ       16(AX), R8
 	MOVQ       64(AX), R9
+	MOVQ       104(AX), R10
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -3543,9 +3720,9 @@ TEXT ·gemmF64AVX512x3x2(SB), NOSPLIT, $0-8
 	VPXORD     Z4, Z4, Z4
 	VPXORD     Z5, Z5, Z5
 	SUBQ       $+4, CX
-	JLT        tail82
+	JLT        tail114
 
-bulk81:
+bulk113:
 	VMOVUPS      (DX), Z6
 	VMOVUPD.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -3559,7 +3736,20 @@ bulk81:
 	VFMADD231PD  Z8, Z6, Z4
 	VFMADD231PD  Z8, Z7, Z5
 	ADDQ         DI, SI
+	TESTQ        R10, R10
+	JLT          byrows117
 	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         R10, R9
+	JMP          fetched118
+
+byrows117:
+	PREFETCHT1 (R9)
+	PREFETCHT1 (R9)(R8*1)
+	PREFETCHT1 (R9)(R8*2)
+	LEAQ       (R9)(DI*4), R9
+
+fetched118:
 	VMOVUPS      (DX), Z6
 	VMOVUPD.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -3573,7 +3763,6 @@ bulk81:
 	VFMADD231PD  Z8, Z6, Z4
 	VFMADD231PD  Z8, Z7, Z5
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*1)
 	VMOVUPS      (DX), Z6
 	VMOVUPD.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -3587,7 +3776,6 @@ bulk81:
 	VFMADD231PD  Z8, Z6, Z4
 	VFMADD231PD  Z8, Z7, Z5
 	ADDQ         DI, SI
-	PREFETCHT1   (R9)(R8*2)
 	VMOVUPS      (DX), Z6
 	VMOVUPD.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -3601,15 +3789,14 @@ bulk81:
 	VFMADD231PD  Z8, Z6, Z4
 	VFMADD231PD  Z8, Z7, Z5
 	ADDQ         DI, SI
-	LEAQ         (R9)(DI*4), R9
 	SUBQ         $+4, CX
-	JGE          bulk81
+	JGE          bulk113
 
-tail82:
+tail114:
 	ADDQ $+4, CX
-	JZ   done84
+	JZ   done116
 
-tailloop83:
+tailloop115:
 	VMOVUPS      (DX), Z6
 	VMOVUPD.Z    64(DX), K1, Z7
 	ADDQ         BX, DX
@@ -3624,16 +3811,16 @@ tailloop83:
 	VFMADD231PD  Z8, Z7, Z5
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop83
+	JNZ          tailloop115
 
-done84:
+done116:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z6
 	VBROADCASTSD 80(AX), Z8
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain85
+	JZ           plain119
 	VMULPD       Z6, Z0, Z0
 	VMOVUPS      (CX), Z9
 	VFMADD231PD  Z8, Z9, Z0
@@ -3664,7 +3851,7 @@ done84:
 	VZEROUPPER
 	RET
 
-plain85:
+plain119:
 	VMULPD  Z6, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z6, Z1, Z1
@@ -3709,6 +3896,7 @@ TEXT ·gemmF64AVX512x4x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -3718,9 +3906,9 @@ TEXT ·gemmF64AVX512x4x2(SB), NOSPLIT, $0-8
 	VPXORD     Z6, Z6, Z6
 	VPXORD     Z7, Z7, Z7
 	SUBQ       $+4, CX
-	JLT        tail87
+	JLT        tail121
 
-bulk86:
+bulk120:
 	VMOVUPS      (DX), Z8
 	VMOVUPD.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -3737,7 +3925,21 @@ bulk86:
 	VFMADD231PD  Z11, Z8, Z6
 	VFMADD231PD  Z11, Z9, Z7
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows124
 	PREFETCHT1   (R10)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched125
+
+byrows124:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	LEAQ       (R10)(DI*4), R10
+
+fetched125:
 	VMOVUPS      (DX), Z8
 	VMOVUPD.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -3754,7 +3956,6 @@ bulk86:
 	VFMADD231PD  Z11, Z8, Z6
 	VFMADD231PD  Z11, Z9, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Z8
 	VMOVUPD.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -3771,7 +3972,6 @@ bulk86:
 	VFMADD231PD  Z11, Z8, Z6
 	VFMADD231PD  Z11, Z9, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Z8
 	VMOVUPD.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -3788,16 +3988,14 @@ bulk86:
 	VFMADD231PD  Z11, Z8, Z6
 	VFMADD231PD  Z11, Z9, Z7
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk86
+	JGE          bulk120
 
-tail87:
+tail121:
 	ADDQ $+4, CX
-	JZ   done89
+	JZ   done123
 
-tailloop88:
+tailloop122:
 	VMOVUPS      (DX), Z8
 	VMOVUPD.Z    64(DX), K1, Z9
 	ADDQ         BX, DX
@@ -3815,16 +4013,16 @@ tailloop88:
 	VFMADD231PD  Z11, Z9, Z7
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop88
+	JNZ          tailloop122
 
-done89:
+done123:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z8
 	VBROADCASTSD 80(AX), Z10
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain90
+	JZ           plain126
 	VMULPD       Z8, Z0, Z0
 	VMOVUPS      (CX), Z11
 	VFMADD231PD  Z10, Z11, Z0
@@ -3864,7 +4062,7 @@ done89:
 	VZEROUPPER
 	RET
 
-plain90:
+plain126:
 	VMULPD  Z8, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z8, Z1, Z1
@@ -3917,6 +4115,7 @@ TEXT ·gemmF64AVX512x5x2(SB), NOSPLIT, $0-8
 	MOVQ       16(AX), R8
 	LEAQ       (R8)(R8*2), R9
 	MOVQ       64(AX), R10
+	MOVQ       104(AX), R11
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -3928,9 +4127,9 @@ TEXT ·gemmF64AVX512x5x2(SB), NOSPLIT, $0-8
 	VPXORD     Z8, Z8, Z8
 	VPXORD     Z9, Z9, Z9
 	SUBQ       $+4, CX
-	JLT        tail92
+	JLT        tail128
 
-bulk91:
+bulk127:
 	VMOVUPS      (DX), Z10
 	VMOVUPD.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -3950,8 +4149,22 @@ bulk91:
 	VFMADD231PD  Z12, Z10, Z8
 	VFMADD231PD  Z12, Z11, Z9
 	ADDQ         DI, SI
+	TESTQ        R11, R11
+	JLT          byrows131
 	PREFETCHT1   (R10)
-	PREFETCHT1   (R10)(R8*4)
+	PREFETCHT1   64(R10)
+	ADDQ         R11, R10
+	JMP          fetched132
+
+byrows131:
+	PREFETCHT1 (R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 (R10)(R9*1)
+	PREFETCHT1 (R10)(R8*4)
+	LEAQ       (R10)(DI*4), R10
+
+fetched132:
 	VMOVUPS      (DX), Z10
 	VMOVUPD.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -3971,7 +4184,6 @@ bulk91:
 	VFMADD231PD  Z12, Z10, Z8
 	VFMADD231PD  Z12, Z11, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*1)
 	VMOVUPS      (DX), Z10
 	VMOVUPD.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -3991,7 +4203,6 @@ bulk91:
 	VFMADD231PD  Z12, Z10, Z8
 	VFMADD231PD  Z12, Z11, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R8*2)
 	VMOVUPS      (DX), Z10
 	VMOVUPD.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -4011,16 +4222,14 @@ bulk91:
 	VFMADD231PD  Z12, Z10, Z8
 	VFMADD231PD  Z12, Z11, Z9
 	ADDQ         DI, SI
-	PREFETCHT1   (R10)(R9*1)
-	LEAQ         (R10)(DI*4), R10
 	SUBQ         $+4, CX
-	JGE          bulk91
+	JGE          bulk127
 
-tail92:
+tail128:
 	ADDQ $+4, CX
-	JZ   done94
+	JZ   done130
 
-tailloop93:
+tailloop129:
 	VMOVUPS      (DX), Z10
 	VMOVUPD.Z    64(DX), K1, Z11
 	ADDQ         BX, DX
@@ -4041,16 +4250,16 @@ tailloop93:
 	VFMADD231PD  Z12, Z11, Z9
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop93
+	JNZ          tailloop129
 
-done94:
+done130:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z10
 	VBROADCASTSD 80(AX), Z12
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain95
+	JZ           plain133
 	VMULPD       Z10, Z0, Z0
 	VMOVUPS      (CX), Z13
 	VFMADD231PD  Z12, Z13, Z0
@@ -4099,7 +4308,7 @@ done94:
 	VZEROUPPER
 	RET
 
-plain95:
+plain133:
 	VMULPD  Z10, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z10, Z1, Z1
@@ -4161,6 +4370,7 @@ TEXT ·gemmF64AVX512x6x2(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -4174,9 +4384,9 @@ TEXT ·gemmF64AVX512x6x2(SB), NOSPLIT, $0-8
 	VPXORD     Z10, Z10, Z10
 	VPXORD     Z11, Z11, Z11
 	SUBQ       $+4, CX
-	JLT        tail97
+	JLT        tail135
 
-bulk96:
+bulk134:
 	VMOVUPS      (DX), Z12
 	VMOVUPD.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -4199,8 +4409,23 @@ bulk96:
 	VFMADD231PD  Z15, Z12, Z10
 	VFMADD231PD  Z15, Z13, Z11
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows138
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched139
+
+byrows138:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	LEAQ       (R11)(DI*4), R11
+
+fetched139:
 	VMOVUPS      (DX), Z12
 	VMOVUPD.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -4223,8 +4448,6 @@ bulk96:
 	VFMADD231PD  Z15, Z12, Z10
 	VFMADD231PD  Z15, Z13, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS      (DX), Z12
 	VMOVUPD.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -4247,7 +4470,6 @@ bulk96:
 	VFMADD231PD  Z15, Z12, Z10
 	VFMADD231PD  Z15, Z13, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
 	VMOVUPS      (DX), Z12
 	VMOVUPD.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -4270,16 +4492,14 @@ bulk96:
 	VFMADD231PD  Z15, Z12, Z10
 	VFMADD231PD  Z15, Z13, Z11
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk96
+	JGE          bulk134
 
-tail97:
+tail135:
 	ADDQ $+4, CX
-	JZ   done99
+	JZ   done137
 
-tailloop98:
+tailloop136:
 	VMOVUPS      (DX), Z12
 	VMOVUPD.Z    64(DX), K1, Z13
 	ADDQ         BX, DX
@@ -4303,16 +4523,16 @@ tailloop98:
 	VFMADD231PD  Z15, Z13, Z11
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop98
+	JNZ          tailloop136
 
-done99:
+done137:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z12
 	VBROADCASTSD 80(AX), Z14
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain100
+	JZ           plain140
 	VMULPD       Z12, Z0, Z0
 	VMOVUPS      (CX), Z15
 	VFMADD231PD  Z14, Z15, Z0
@@ -4370,7 +4590,7 @@ done99:
 	VZEROUPPER
 	RET
 
-plain100:
+plain140:
 	VMULPD  Z12, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z12, Z1, Z1
@@ -4440,6 +4660,7 @@ TEXT ·gemmF64AVX512x7x2(SB), NOSPLIT, $0-8
 	LEAQ       (R8)(R8*2), R9
 	LEAQ       (R9)(R8*2), R10
 	MOVQ       64(AX), R11
+	MOVQ       104(AX), R12
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -4455,9 +4676,9 @@ TEXT ·gemmF64AVX512x7x2(SB), NOSPLIT, $0-8
 	VPXORD     Z12, Z12, Z12
 	VPXORD     Z13, Z13, Z13
 	SUBQ       $+4, CX
-	JLT        tail102
+	JLT        tail142
 
-bulk101:
+bulk141:
 	VMOVUPS      (DX), Z14
 	VMOVUPD.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -4483,8 +4704,24 @@ bulk101:
 	VFMADD231PD  Z16, Z14, Z12
 	VFMADD231PD  Z16, Z15, Z13
 	ADDQ         DI, SI
+	TESTQ        R12, R12
+	JLT          byrows145
 	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(R8*4)
+	PREFETCHT1   64(R11)
+	ADDQ         R12, R11
+	JMP          fetched146
+
+byrows145:
+	PREFETCHT1 (R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 (R11)(R10*1)
+	PREFETCHT1 (R11)(R9*2)
+	LEAQ       (R11)(DI*4), R11
+
+fetched146:
 	VMOVUPS      (DX), Z14
 	VMOVUPD.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -4510,8 +4747,6 @@ bulk101:
 	VFMADD231PD  Z16, Z14, Z12
 	VFMADD231PD  Z16, Z15, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*1)
-	PREFETCHT1   (R11)(R10*1)
 	VMOVUPS      (DX), Z14
 	VMOVUPD.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -4537,8 +4772,6 @@ bulk101:
 	VFMADD231PD  Z16, Z14, Z12
 	VFMADD231PD  Z16, Z15, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R8*2)
-	PREFETCHT1   (R11)(R9*2)
 	VMOVUPS      (DX), Z14
 	VMOVUPD.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -4564,16 +4797,14 @@ bulk101:
 	VFMADD231PD  Z16, Z14, Z12
 	VFMADD231PD  Z16, Z15, Z13
 	ADDQ         DI, SI
-	PREFETCHT1   (R11)(R9*1)
-	LEAQ         (R11)(DI*4), R11
 	SUBQ         $+4, CX
-	JGE          bulk101
+	JGE          bulk141
 
-tail102:
+tail142:
 	ADDQ $+4, CX
-	JZ   done104
+	JZ   done144
 
-tailloop103:
+tailloop143:
 	VMOVUPS      (DX), Z14
 	VMOVUPD.Z    64(DX), K1, Z15
 	ADDQ         BX, DX
@@ -4600,16 +4831,16 @@ tailloop103:
 	VFMADD231PD  Z16, Z15, Z13
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop103
+	JNZ          tailloop143
 
-done104:
+done144:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z14
 	VBROADCASTSD 80(AX), Z16
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain105
+	JZ           plain147
 	VMULPD       Z14, Z0, Z0
 	VMOVUPS      (CX), Z17
 	VFMADD231PD  Z16, Z17, Z0
@@ -4676,7 +4907,7 @@ done104:
 	VZEROUPPER
 	RET
 
-plain105:
+plain147:
 	VMULPD  Z14, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z14, Z1, Z1
@@ -4755,6 +4986,7 @@ TEXT ·gemmF64AVX512x8x2(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -4772,9 +5004,9 @@ TEXT ·gemmF64AVX512x8x2(SB), NOSPLIT, $0-8
 	VPXORD     Z14, Z14, Z14
 	VPXORD     Z15, Z15, Z15
 	SUBQ       $+4, CX
-	JLT        tail107
+	JLT        tail149
 
-bulk106:
+bulk148:
 	VMOVUPS      (DX), Z16
 	VMOVUPD.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -4803,8 +5035,25 @@ bulk106:
 	VFMADD231PD  Z19, Z16, Z14
 	VFMADD231PD  Z19, Z17, Z15
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows152
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched153
+
+byrows152:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	LEAQ       (R12)(DI*4), R12
+
+fetched153:
 	VMOVUPS      (DX), Z16
 	VMOVUPD.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -4833,8 +5082,6 @@ bulk106:
 	VFMADD231PD  Z19, Z16, Z14
 	VFMADD231PD  Z19, Z17, Z15
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS      (DX), Z16
 	VMOVUPD.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -4863,8 +5110,6 @@ bulk106:
 	VFMADD231PD  Z19, Z16, Z14
 	VFMADD231PD  Z19, Z17, Z15
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS      (DX), Z16
 	VMOVUPD.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -4893,17 +5138,14 @@ bulk106:
 	VFMADD231PD  Z19, Z16, Z14
 	VFMADD231PD  Z19, Z17, Z15
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk106
+	JGE          bulk148
 
-tail107:
+tail149:
 	ADDQ $+4, CX
-	JZ   done109
+	JZ   done151
 
-tailloop108:
+tailloop150:
 	VMOVUPS      (DX), Z16
 	VMOVUPD.Z    64(DX), K1, Z17
 	ADDQ         BX, DX
@@ -4933,16 +5175,16 @@ tailloop108:
 	VFMADD231PD  Z19, Z17, Z15
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop108
+	JNZ          tailloop150
 
-done109:
+done151:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z16
 	VBROADCASTSD 80(AX), Z18
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain110
+	JZ           plain154
 	VMULPD       Z16, Z0, Z0
 	VMOVUPS      (CX), Z19
 	VFMADD231PD  Z18, Z19, Z0
@@ -5018,7 +5260,7 @@ done109:
 	VZEROUPPER
 	RET
 
-plain110:
+plain154:
 	VMULPD  Z16, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z16, Z1, Z1
@@ -5105,6 +5347,7 @@ TEXT ·gemmF64AVX512x9x2(SB), NOSPLIT, $0-8
 	LEAQ       (R9)(R8*2), R10
 	LEAQ       (R10)(R8*2), R11
 	MOVQ       64(AX), R12
+	MOVQ       104(AX), R13
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -5124,9 +5367,9 @@ TEXT ·gemmF64AVX512x9x2(SB), NOSPLIT, $0-8
 	VPXORD     Z16, Z16, Z16
 	VPXORD     Z17, Z17, Z17
 	SUBQ       $+4, CX
-	JLT        tail112
+	JLT        tail156
 
-bulk111:
+bulk155:
 	VMOVUPS      (DX), Z18
 	VMOVUPD.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -5158,9 +5401,26 @@ bulk111:
 	VFMADD231PD  Z20, Z18, Z16
 	VFMADD231PD  Z20, Z19, Z17
 	ADDQ         DI, SI
+	TESTQ        R13, R13
+	JLT          byrows159
 	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(R8*4)
-	PREFETCHT1   (R12)(R8*8)
+	PREFETCHT1   64(R12)
+	ADDQ         R13, R12
+	JMP          fetched160
+
+byrows159:
+	PREFETCHT1 (R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 (R12)(R9*2)
+	PREFETCHT1 (R12)(R11*1)
+	PREFETCHT1 (R12)(R8*8)
+	LEAQ       (R12)(DI*4), R12
+
+fetched160:
 	VMOVUPS      (DX), Z18
 	VMOVUPD.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -5192,8 +5452,6 @@ bulk111:
 	VFMADD231PD  Z20, Z18, Z16
 	VFMADD231PD  Z20, Z19, Z17
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*1)
-	PREFETCHT1   (R12)(R10*1)
 	VMOVUPS      (DX), Z18
 	VMOVUPD.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -5225,8 +5483,6 @@ bulk111:
 	VFMADD231PD  Z20, Z18, Z16
 	VFMADD231PD  Z20, Z19, Z17
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R8*2)
-	PREFETCHT1   (R12)(R9*2)
 	VMOVUPS      (DX), Z18
 	VMOVUPD.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -5258,17 +5514,14 @@ bulk111:
 	VFMADD231PD  Z20, Z18, Z16
 	VFMADD231PD  Z20, Z19, Z17
 	ADDQ         DI, SI
-	PREFETCHT1   (R12)(R9*1)
-	PREFETCHT1   (R12)(R11*1)
-	LEAQ         (R12)(DI*4), R12
 	SUBQ         $+4, CX
-	JGE          bulk111
+	JGE          bulk155
 
-tail112:
+tail156:
 	ADDQ $+4, CX
-	JZ   done114
+	JZ   done158
 
-tailloop113:
+tailloop157:
 	VMOVUPS      (DX), Z18
 	VMOVUPD.Z    64(DX), K1, Z19
 	ADDQ         BX, DX
@@ -5301,16 +5554,16 @@ tailloop113:
 	VFMADD231PD  Z20, Z19, Z17
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop113
+	JNZ          tailloop157
 
-done114:
+done158:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z18
 	VBROADCASTSD 80(AX), Z20
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain115
+	JZ           plain161
 	VMULPD       Z18, Z0, Z0
 	VMOVUPS      (CX), Z21
 	VFMADD231PD  Z20, Z21, Z0
@@ -5395,7 +5648,7 @@ done114:
 	VZEROUPPER
 	RET
 
-plain115:
+plain161:
 	VMULPD  Z18, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z18, Z1, Z1
@@ -5491,6 +5744,7 @@ TEXT ·gemmF64AVX512x10x2(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -5512,9 +5766,9 @@ TEXT ·gemmF64AVX512x10x2(SB), NOSPLIT, $0-8
 	VPXORD     Z18, Z18, Z18
 	VPXORD     Z19, Z19, Z19
 	SUBQ       $+4, CX
-	JLT        tail117
+	JLT        tail163
 
-bulk116:
+bulk162:
 	VMOVUPS      (DX), Z20
 	VMOVUPD.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -5549,9 +5803,27 @@ bulk116:
 	VFMADD231PD  Z23, Z20, Z18
 	VFMADD231PD  Z23, Z21, Z19
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows166
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched167
+
+byrows166:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	LEAQ       (R13)(DI*4), R13
+
+fetched167:
 	VMOVUPS      (DX), Z20
 	VMOVUPD.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -5586,9 +5858,6 @@ bulk116:
 	VFMADD231PD  Z23, Z20, Z18
 	VFMADD231PD  Z23, Z21, Z19
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS      (DX), Z20
 	VMOVUPD.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -5623,8 +5892,6 @@ bulk116:
 	VFMADD231PD  Z23, Z20, Z18
 	VFMADD231PD  Z23, Z21, Z19
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
 	VMOVUPS      (DX), Z20
 	VMOVUPD.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -5659,17 +5926,14 @@ bulk116:
 	VFMADD231PD  Z23, Z20, Z18
 	VFMADD231PD  Z23, Z21, Z19
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk116
+	JGE          bulk162
 
-tail117:
+tail163:
 	ADDQ $+4, CX
-	JZ   done119
+	JZ   done165
 
-tailloop118:
+tailloop164:
 	VMOVUPS      (DX), Z20
 	VMOVUPD.Z    64(DX), K1, Z21
 	ADDQ         BX, DX
@@ -5705,16 +5969,16 @@ tailloop118:
 	VFMADD231PD  Z23, Z21, Z19
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop118
+	JNZ          tailloop164
 
-done119:
+done165:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z20
 	VBROADCASTSD 80(AX), Z22
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain120
+	JZ           plain168
 	VMULPD       Z20, Z0, Z0
 	VMOVUPS      (CX), Z23
 	VFMADD231PD  Z22, Z23, Z0
@@ -5808,7 +6072,7 @@ done119:
 	VZEROUPPER
 	RET
 
-plain120:
+plain168:
 	VMULPD  Z20, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z20, Z1, Z1
@@ -5912,6 +6176,7 @@ TEXT ·gemmF64AVX512x11x2(SB), NOSPLIT, $0-8
 	LEAQ       (R10)(R8*2), R11
 	LEAQ       (R11)(R8*2), R12
 	MOVQ       64(AX), R13
+	MOVQ       104(AX), R14
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -5935,9 +6200,9 @@ TEXT ·gemmF64AVX512x11x2(SB), NOSPLIT, $0-8
 	VPXORD     Z20, Z20, Z20
 	VPXORD     Z21, Z21, Z21
 	SUBQ       $+4, CX
-	JLT        tail122
+	JLT        tail170
 
-bulk121:
+bulk169:
 	VMOVUPS      (DX), Z22
 	VMOVUPD.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -5975,9 +6240,28 @@ bulk121:
 	VFMADD231PD  Z24, Z22, Z20
 	VFMADD231PD  Z24, Z23, Z21
 	ADDQ         DI, SI
+	TESTQ        R14, R14
+	JLT          byrows173
 	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(R8*4)
-	PREFETCHT1   (R13)(R8*8)
+	PREFETCHT1   64(R13)
+	ADDQ         R14, R13
+	JMP          fetched174
+
+byrows173:
+	PREFETCHT1 (R13)
+	PREFETCHT1 (R13)(R8*1)
+	PREFETCHT1 (R13)(R8*2)
+	PREFETCHT1 (R13)(R9*1)
+	PREFETCHT1 (R13)(R8*4)
+	PREFETCHT1 (R13)(R10*1)
+	PREFETCHT1 (R13)(R9*2)
+	PREFETCHT1 (R13)(R11*1)
+	PREFETCHT1 (R13)(R8*8)
+	PREFETCHT1 (R13)(R12*1)
+	PREFETCHT1 (R13)(R10*2)
+	LEAQ       (R13)(DI*4), R13
+
+fetched174:
 	VMOVUPS      (DX), Z22
 	VMOVUPD.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -6015,9 +6299,6 @@ bulk121:
 	VFMADD231PD  Z24, Z22, Z20
 	VFMADD231PD  Z24, Z23, Z21
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*1)
-	PREFETCHT1   (R13)(R10*1)
-	PREFETCHT1   (R13)(R12*1)
 	VMOVUPS      (DX), Z22
 	VMOVUPD.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -6055,9 +6336,6 @@ bulk121:
 	VFMADD231PD  Z24, Z22, Z20
 	VFMADD231PD  Z24, Z23, Z21
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R8*2)
-	PREFETCHT1   (R13)(R9*2)
-	PREFETCHT1   (R13)(R10*2)
 	VMOVUPS      (DX), Z22
 	VMOVUPD.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -6095,17 +6373,14 @@ bulk121:
 	VFMADD231PD  Z24, Z22, Z20
 	VFMADD231PD  Z24, Z23, Z21
 	ADDQ         DI, SI
-	PREFETCHT1   (R13)(R9*1)
-	PREFETCHT1   (R13)(R11*1)
-	LEAQ         (R13)(DI*4), R13
 	SUBQ         $+4, CX
-	JGE          bulk121
+	JGE          bulk169
 
-tail122:
+tail170:
 	ADDQ $+4, CX
-	JZ   done124
+	JZ   done172
 
-tailloop123:
+tailloop171:
 	VMOVUPS      (DX), Z22
 	VMOVUPD.Z    64(DX), K1, Z23
 	ADDQ         BX, DX
@@ -6144,16 +6419,16 @@ tailloop123:
 	VFMADD231PD  Z24, Z23, Z21
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop123
+	JNZ          tailloop171
 
-done124:
+done172:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z22
 	VBROADCASTSD 80(AX), Z24
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain125
+	JZ           plain175
 	VMULPD       Z22, Z0, Z0
 	VMOVUPS      (CX), Z25
 	VFMADD231PD  Z24, Z25, Z0
@@ -6256,7 +6531,7 @@ done124:
 	VZEROUPPER
 	RET
 
-plain125:
+plain175:
 	VMULPD  Z22, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z22, Z1, Z1
@@ -6369,6 +6644,7 @@ TEXT ·gemmF64AVX512x12x2(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -6394,9 +6670,9 @@ TEXT ·gemmF64AVX512x12x2(SB), NOSPLIT, $0-8
 	VPXORD     Z22, Z22, Z22
 	VPXORD     Z23, Z23, Z23
 	SUBQ       $+4, CX
-	JLT        tail127
+	JLT        tail177
 
-bulk126:
+bulk176:
 	VMOVUPS      (DX), Z24
 	VMOVUPD.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -6437,9 +6713,29 @@ bulk126:
 	VFMADD231PD  Z27, Z24, Z22
 	VFMADD231PD  Z27, Z25, Z23
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows180
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched181
+
+byrows180:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	LEAQ       (R14)(DI*4), R14
+
+fetched181:
 	VMOVUPS      (DX), Z24
 	VMOVUPD.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -6480,9 +6776,6 @@ bulk126:
 	VFMADD231PD  Z27, Z24, Z22
 	VFMADD231PD  Z27, Z25, Z23
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS      (DX), Z24
 	VMOVUPD.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -6523,9 +6816,6 @@ bulk126:
 	VFMADD231PD  Z27, Z24, Z22
 	VFMADD231PD  Z27, Z25, Z23
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS      (DX), Z24
 	VMOVUPD.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -6566,18 +6856,14 @@ bulk126:
 	VFMADD231PD  Z27, Z24, Z22
 	VFMADD231PD  Z27, Z25, Z23
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk126
+	JGE          bulk176
 
-tail127:
+tail177:
 	ADDQ $+4, CX
-	JZ   done129
+	JZ   done179
 
-tailloop128:
+tailloop178:
 	VMOVUPS      (DX), Z24
 	VMOVUPD.Z    64(DX), K1, Z25
 	ADDQ         BX, DX
@@ -6619,16 +6905,16 @@ tailloop128:
 	VFMADD231PD  Z27, Z25, Z23
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop128
+	JNZ          tailloop178
 
-done129:
+done179:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z24
 	VBROADCASTSD 80(AX), Z26
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain130
+	JZ           plain182
 	VMULPD       Z24, Z0, Z0
 	VMOVUPS      (CX), Z27
 	VFMADD231PD  Z26, Z27, Z0
@@ -6740,7 +7026,7 @@ done129:
 	VZEROUPPER
 	RET
 
-plain130:
+plain182:
 	VMULPD  Z24, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z24, Z1, Z1
@@ -6861,6 +7147,7 @@ TEXT ·gemmF64AVX512x13x2(SB), NOSPLIT, $0-8
 	LEAQ       (R11)(R8*2), R12
 	LEAQ       (R12)(R8*2), R13
 	MOVQ       64(AX), R14
+	MOVQ       104(AX), R15
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -6888,9 +7175,9 @@ TEXT ·gemmF64AVX512x13x2(SB), NOSPLIT, $0-8
 	VPXORD     Z24, Z24, Z24
 	VPXORD     Z25, Z25, Z25
 	SUBQ       $+4, CX
-	JLT        tail132
+	JLT        tail184
 
-bulk131:
+bulk183:
 	VMOVUPS      (DX), Z26
 	VMOVUPD.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -6934,10 +7221,30 @@ bulk131:
 	VFMADD231PD  Z28, Z26, Z24
 	VFMADD231PD  Z28, Z27, Z25
 	ADDQ         DI, SI
+	TESTQ        R15, R15
+	JLT          byrows187
 	PREFETCHT1   (R14)
-	PREFETCHT1   (R14)(R8*4)
-	PREFETCHT1   (R14)(R8*8)
-	PREFETCHT1   (R14)(R9*4)
+	PREFETCHT1   64(R14)
+	ADDQ         R15, R14
+	JMP          fetched188
+
+byrows187:
+	PREFETCHT1 (R14)
+	PREFETCHT1 (R14)(R8*1)
+	PREFETCHT1 (R14)(R8*2)
+	PREFETCHT1 (R14)(R9*1)
+	PREFETCHT1 (R14)(R8*4)
+	PREFETCHT1 (R14)(R10*1)
+	PREFETCHT1 (R14)(R9*2)
+	PREFETCHT1 (R14)(R11*1)
+	PREFETCHT1 (R14)(R8*8)
+	PREFETCHT1 (R14)(R12*1)
+	PREFETCHT1 (R14)(R10*2)
+	PREFETCHT1 (R14)(R13*1)
+	PREFETCHT1 (R14)(R9*4)
+	LEAQ       (R14)(DI*4), R14
+
+fetched188:
 	VMOVUPS      (DX), Z26
 	VMOVUPD.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -6981,9 +7288,6 @@ bulk131:
 	VFMADD231PD  Z28, Z26, Z24
 	VFMADD231PD  Z28, Z27, Z25
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*1)
-	PREFETCHT1   (R14)(R10*1)
-	PREFETCHT1   (R14)(R12*1)
 	VMOVUPS      (DX), Z26
 	VMOVUPD.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -7027,9 +7331,6 @@ bulk131:
 	VFMADD231PD  Z28, Z26, Z24
 	VFMADD231PD  Z28, Z27, Z25
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R8*2)
-	PREFETCHT1   (R14)(R9*2)
-	PREFETCHT1   (R14)(R10*2)
 	VMOVUPS      (DX), Z26
 	VMOVUPD.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -7073,18 +7374,14 @@ bulk131:
 	VFMADD231PD  Z28, Z26, Z24
 	VFMADD231PD  Z28, Z27, Z25
 	ADDQ         DI, SI
-	PREFETCHT1   (R14)(R9*1)
-	PREFETCHT1   (R14)(R11*1)
-	PREFETCHT1   (R14)(R13*1)
-	LEAQ         (R14)(DI*4), R14
 	SUBQ         $+4, CX
-	JGE          bulk131
+	JGE          bulk183
 
-tail132:
+tail184:
 	ADDQ $+4, CX
-	JZ   done134
+	JZ   done186
 
-tailloop133:
+tailloop185:
 	VMOVUPS      (DX), Z26
 	VMOVUPD.Z    64(DX), K1, Z27
 	ADDQ         BX, DX
@@ -7129,16 +7426,16 @@ tailloop133:
 	VFMADD231PD  Z28, Z27, Z25
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop133
+	JNZ          tailloop185
 
-done134:
+done186:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z26
 	VBROADCASTSD 80(AX), Z28
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain135
+	JZ           plain189
 	VMULPD       Z26, Z0, Z0
 	VMOVUPS      (CX), Z29
 	VFMADD231PD  Z28, Z29, Z0
@@ -7259,7 +7556,7 @@ done134:
 	VZEROUPPER
 	RET
 
-plain135:
+plain189:
 	VMULPD  Z26, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z26, Z1, Z1
@@ -7330,7 +7627,7 @@ plain135:
 
 // func gemmF64AVX512x14x2(t *byte)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·gemmF64AVX512x14x2(SB), NOSPLIT, $0-8
+TEXT ·gemmF64AVX512x14x2(SB), NOSPLIT, $8-8
 	MOVQ       t+0(FP), AX
 	KMOVW      88(AX), K1
 	MOVQ       48(AX), CX
@@ -7389,6 +7686,7 @@ TEXT ·gemmF64AVX512x14x2(SB), NOSPLIT, $0-8
 	LEAQ       (R12)(R8*2), R13
 	LEAQ       (R13)(R8*2), R14
 	MOVQ       64(AX), R15
+	MOVQ       104(AX), BP
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -7418,9 +7716,9 @@ TEXT ·gemmF64AVX512x14x2(SB), NOSPLIT, $0-8
 	VPXORD     Z26, Z26, Z26
 	VPXORD     Z27, Z27, Z27
 	SUBQ       $+4, CX
-	JLT        tail137
+	JLT        tail191
 
-bulk136:
+bulk190:
 	VMOVUPS      (DX), Z28
 	VMOVUPD.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -7467,10 +7765,31 @@ bulk136:
 	VFMADD231PD  Z31, Z28, Z26
 	VFMADD231PD  Z31, Z29, Z27
 	ADDQ         DI, SI
+	TESTQ        BP, BP
+	JLT          byrows194
 	PREFETCHT1   (R15)
-	PREFETCHT1   (R15)(R8*4)
-	PREFETCHT1   (R15)(R8*8)
-	PREFETCHT1   (R15)(R9*4)
+	PREFETCHT1   64(R15)
+	ADDQ         BP, R15
+	JMP          fetched195
+
+byrows194:
+	PREFETCHT1 (R15)
+	PREFETCHT1 (R15)(R8*1)
+	PREFETCHT1 (R15)(R8*2)
+	PREFETCHT1 (R15)(R9*1)
+	PREFETCHT1 (R15)(R8*4)
+	PREFETCHT1 (R15)(R10*1)
+	PREFETCHT1 (R15)(R9*2)
+	PREFETCHT1 (R15)(R11*1)
+	PREFETCHT1 (R15)(R8*8)
+	PREFETCHT1 (R15)(R12*1)
+	PREFETCHT1 (R15)(R10*2)
+	PREFETCHT1 (R15)(R13*1)
+	PREFETCHT1 (R15)(R9*4)
+	PREFETCHT1 (R15)(R14*1)
+	LEAQ       (R15)(DI*4), R15
+
+fetched195:
 	VMOVUPS      (DX), Z28
 	VMOVUPD.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -7517,10 +7836,6 @@ bulk136:
 	VFMADD231PD  Z31, Z28, Z26
 	VFMADD231PD  Z31, Z29, Z27
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*1)
-	PREFETCHT1   (R15)(R10*1)
-	PREFETCHT1   (R15)(R12*1)
-	PREFETCHT1   (R15)(R14*1)
 	VMOVUPS      (DX), Z28
 	VMOVUPD.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -7567,9 +7882,6 @@ bulk136:
 	VFMADD231PD  Z31, Z28, Z26
 	VFMADD231PD  Z31, Z29, Z27
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R8*2)
-	PREFETCHT1   (R15)(R9*2)
-	PREFETCHT1   (R15)(R10*2)
 	VMOVUPS      (DX), Z28
 	VMOVUPD.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -7616,18 +7928,14 @@ bulk136:
 	VFMADD231PD  Z31, Z28, Z26
 	VFMADD231PD  Z31, Z29, Z27
 	ADDQ         DI, SI
-	PREFETCHT1   (R15)(R9*1)
-	PREFETCHT1   (R15)(R11*1)
-	PREFETCHT1   (R15)(R13*1)
-	LEAQ         (R15)(DI*4), R15
 	SUBQ         $+4, CX
-	JGE          bulk136
+	JGE          bulk190
 
-tail137:
+tail191:
 	ADDQ $+4, CX
-	JZ   done139
+	JZ   done193
 
-tailloop138:
+tailloop192:
 	VMOVUPS      (DX), Z28
 	VMOVUPD.Z    64(DX), K1, Z29
 	ADDQ         BX, DX
@@ -7675,16 +7983,16 @@ tailloop138:
 	VFMADD231PD  Z31, Z29, Z27
 	ADDQ         DI, SI
 	DECQ         CX
-	JNZ          tailloop138
+	JNZ          tailloop192
 
-done139:
+done193:
 	MOVQ         48(AX), CX
 	MOVQ         56(AX), DX
 	VBROADCASTSD 72(AX), Z28
 	VBROADCASTSD 80(AX), Z30
 	MOVQ         80(AX), AX
 	TESTQ        AX, AX
-	JZ           plain140
+	JZ           plain196
 	VMULPD       Z28, Z0, Z0
 	VMOVUPS      (CX), Z31
 	VFMADD231PD  Z30, Z31, Z0
@@ -7814,7 +8122,7 @@ done139:
 	VZEROUPPER
 	RET
 
-plain140:
+plain196:
 	VMULPD  Z28, Z0, Z0
 	VMOVUPS Z0, (CX)
 	VMULPD  Z28, Z1, Z1

@@ -30,6 +30,7 @@ func TestLayout(t *testing.T) {
 		{"tile.beta", unsafe.Offsetof(a.beta), 80},
 		{"tile.mask", unsafe.Offsetof(a.mask), 88},
 		{"tile.lanes", unsafe.Offsetof(a.lanes), 96},
+		{"tile.nextStep", unsafe.Offsetof(a.nextStep), 104},
 		{"packing.dst", unsafe.Offsetof(p.dst), 0},
 		{"packing.dstStride", unsafe.Offsetof(p.dstStride), 8},
 		{"packing.src", unsafe.Offsetof(p.src), 16},

@@ -9,8 +9,9 @@ import "unsafe"
 // for the m of that kernel and n = (its vectors-1)*width + lanes. Strides are
 // in bytes; a may lie either way (row or k contiguous), b's and c's rows are
 // contiguous. With beta 0, c is not read. Every sum is one chain of fused
-// multiply-adds in ascending k. The panel that comes next (m rows at next, laid
-// out as a) is prefetched meanwhile.
+// multiply-adds in ascending k. What comes next is prefetched meanwhile: the m
+// rows at next, laid out as a, where nextStep is negative; else 128 bytes at
+// next for every four k, nextStep apart.
 type tile struct {
 	k     int
 	a     unsafe.Pointer
@@ -25,6 +26,8 @@ type tile struct {
 	beta  uint64
 	mask  uint64 // the low `lanes` bits
 	lanes int    // of the last vector, 1 to the vector's width
+
+	nextStep int
 }
 
 // maskTable gives AVX2 its masks: n lanes are the 32 bytes that start n lanes

@@ -23,7 +23,7 @@ func machine() []*variant {
 var avx512 = variant{
 	name: "avx512",
 	f32: &engine[float32]{
-		lanes: 16, mr: 14, direct: 8, nr: 32, across: 16,
+		lanes: 16, mr: 14, direct: 8, nr: 32, across: 14,
 		tiles: [3][]func(*tile){1: gemmF32AVX512Tiles1[:], 2: gemmF32AVX512Tiles2[:]},
 		packers: packers{
 			copyRows:  [kinds]func(*packing){copyRowsF32AVX512, copyRowsBF16AVX512, copyRowsF16AVX512},
@@ -50,7 +50,7 @@ var avx512bf16 = variant{
 	f32:  avx512.f32,
 	f64:  avx512.f64,
 	bf16: &engine[float32]{
-		lanes: 16, mr: 14, direct: 8, nr: 32, across: 16,
+		lanes: 16, mr: 14, direct: 8, nr: 32, across: 14,
 		tiles:   [3][]func(*tile){1: gemmBF16AVX512Tiles1[:], 2: gemmBF16AVX512Tiles2[:]},
 		packers: avx512.f32.packers,
 	},

@@ -11,11 +11,11 @@ func machine() []*variant { return []*variant{&neon} }
 var neon = variant{
 	name: "neon",
 	f32: &engine[float32]{
-		lanes: 4, mr: 12, direct: 8, nr: 8, across: 4, packers: genericPackers[float32](4),
+		lanes: 4, mr: 12, direct: 8, nr: 8, across: 12, packers: genericPackers[float32](4),
 		tiles: [3][]func(*tile){1: wholeTiles[float32](gemmF32NEONTiles1[:], 1), 2: wholeTiles[float32](gemmF32NEONTiles2[:], 2)},
 	},
 	f64: &engine[float64]{
-		lanes: 2, mr: 12, direct: 8, nr: 4, across: 2, packers: genericPackers[float64](2),
+		lanes: 2, mr: 12, direct: 8, nr: 4, across: 12, packers: genericPackers[float64](2),
 		tiles: [3][]func(*tile){1: wholeTiles[float64](gemmF64NEONTiles1[:], 1), 2: wholeTiles[float64](gemmF64NEONTiles2[:], 2)},
 	},
 	streams: streams{bytes: 16, group: 4, kernel: [kinds + 1][2][]func(*dots){dotsF32NEON, dotsBF16NEON, dotsF16NEON, dotsF64NEON}},

@@ -10,19 +10,20 @@ import (
 // Offsets of the fields of struct tile, which a test holds against the Go
 // declaration.
 const (
-	tileK     = 0
-	tileA     = 8
-	tileARow  = 16
-	tileAStep = 24
-	tileB     = 32
-	tileBStep = 40
-	tileC     = 48
-	tileCRow  = 56
-	tileNext  = 64
-	tileAlpha = 72
-	tileBeta  = 80
-	tileMask  = 88
-	tileLanes = 96
+	tileK        = 0
+	tileA        = 8
+	tileARow     = 16
+	tileAStep    = 24
+	tileB        = 32
+	tileBStep    = 40
+	tileC        = 48
+	tileCRow     = 56
+	tileNext     = 64
+	tileAlpha    = 72
+	tileBeta     = 80
+	tileMask     = 88
+	tileLanes    = 96
+	tileNextStep = 104
 )
 
 // elem is an element type together with the instructions that act on it.
@@ -214,7 +215,7 @@ func (f *file) tileKernel(s isa, e elem, m, nv int) {
 	pb, bStep := field(tileB), field(tileBStep)
 	pa, aStep := field(tileA), field(tileAStep)
 	a := f.newRows(pa, field(tileARow), m)
-	next := field(tileNext)
+	next, nextStep := field(tileNext), field(tileNextStep)
 	for i := range m * nv {
 		f.zero(s, s.vec(i))
 	}
@@ -240,14 +241,24 @@ func (f *file) tileKernel(s isa, e elem, m, nv int) {
 	bulk, tail, tailLoop, done := f.fresh("bulk"), f.fresh("tail"), f.fresh("tailloop"), f.fresh("done")
 	f.SUBQ(operand.I8(unroll), count)
 	f.JLT(operand.LabelRef(tail))
+	byRows, fetched := f.fresh("byrows"), f.fresh("fetched")
 	f.Label(bulk)
-	for u := range unroll {
-		step()
-		for i := u; i < m; i += unroll {
-			f.PREFETCHT1(a.from(next).at(i, 0))
-		}
+	step()
+	f.TESTQ(nextStep, nextStep)
+	f.JLT(operand.LabelRef(byRows))
+	f.PREFETCHT1(at(next, 0))
+	f.PREFETCHT1(at(next, 64))
+	f.ADDQ(nextStep, next)
+	f.JMP(operand.LabelRef(fetched))
+	f.Label(byRows)
+	for i := range m {
+		f.PREFETCHT1(a.from(next).at(i, 0))
 	}
 	f.LEAQ(idx(next, aStep, unroll, 0), next)
+	f.Label(fetched)
+	for range unroll - 1 {
+		step()
+	}
 	f.SUBQ(operand.I8(unroll), count)
 	f.JGE(operand.LabelRef(bulk))
 	f.Label(tail)

@@ -1,0 +1,237 @@
+package kernel
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"smelt/internal/parallel"
+)
+
+// columns computes columns [j0, j0+n) of the product.
+func (p *product[T]) columns(workers, j0, n int) {
+	panels := (n + p.nr - 1) / p.nr
+	var packed []T
+	if !p.once {
+		buf := buffer[T](&p.engine.right, panels*p.nr*p.k)
+		defer p.engine.right.Put(buf)
+		packed = *buf
+		parallel.For(workers, panels, func(j int) {
+			for k := 0; k < p.k; k += p.kLen {
+				kn := min(p.kLen, p.k-k)
+				p.packRight(packed[(k*panels+j*kn)*p.nr:], k, kn, j0+j*p.nr, min(p.nr, n-j*p.nr))
+			}
+		})
+	}
+
+	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
+	p.sub = blockM
+	if !p.pack && panels > 1 {
+		p.sub = p.conflictFree()
+		if p.once && p.sub < p.m {
+			p.pack, p.sub = true, blockM
+		}
+	}
+	// A few tasks for each worker even out their speeds. Each packs its own
+	// blocks of the left operand.
+	w := parallel.Workers(workers)
+	rowParts, rowLen := 1, p.m
+	if w > 1 && !p.once || p.flip {
+		most := p.m
+		if w > 1 {
+			most = (p.m + 3*w - 1) / (3 * w)
+		}
+		if p.flip {
+			most = min(most, blockFlip)
+		}
+		rowParts, rowLen = blocks(p.m, max(p.mr, most), p.lanes)
+	}
+	colParts, colLen := 1, panels
+	if w > 1 && rowParts < 2*w {
+		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
+	}
+	if p.flip {
+		colParts, colLen = blocks(panels, max(1, min(colLen, blockFlip/p.nr)), 1)
+	}
+	parallel.For(workers, rowParts*colParts, func(t int) {
+		i, j := t/colParts*rowLen, t%colParts*colLen
+		p.block(packed, panels, i, min(rowLen, p.m-i), j0, j, min(colLen, panels-j), n)
+	})
+}
+
+// conflictFree returns how many rows of the left operand, read where they lie,
+// stay together in a second-level cache of 16 ways of 64 KiB.
+func (p *product[T]) conflictFree() int {
+	const way = 1 << 16
+	groups := way / max(1<<bits.TrailingZeros(uint(p.left.stride|way)), p.kLen*p.left.size)
+	return min(2*blockM, max(p.direct, 12*max(1, groups)/p.direct*p.direct))
+}
+
+// block computes rows [i0, i0+m) of the product, and of the columns [j0, j0+n)
+// the panels [first, first+count).
+func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
+	size := elemSize[T]()
+	_, sub := blocks(m, p.sub, 1)
+	b := blockOf[T]{product: p, packed: packed, first: first, count: count, j0: j0, n: n}
+	if p.pack {
+		buf := buffer[T](&p.engine.left, (sub+p.mr)*(p.kLen+padPanel))
+		defer p.engine.left.Put(buf)
+		b.left = *buf
+	}
+	if p.once {
+		buf := buffer[T](&p.panels, p.kLen*p.nr)
+		defer p.panels.Put(buf)
+		b.packed = *buf
+	}
+	beta := p.beta
+	if p.flip {
+		buf := buffer[T](&p.sums, m*count*p.nr)
+		defer p.sums.Put(buf)
+		b.c, b.cStride, beta = *buf, count*p.nr, 0
+	} else {
+		b.c, b.cStride = p.c[i0*p.cStride+j0+first*p.nr:], p.cStride
+	}
+	t := tileArgs.Get().(*tile)
+	defer func() {
+		*t = tile{}
+		tileArgs.Put(t)
+	}()
+	*t = tile{alpha: toBits(p.alpha), bStep: p.nr * size, cRow: b.cStride * size}
+	c := b.c
+	for k := 0; k < p.k; k += p.kLen {
+		t.k = min(p.kLen, p.k-k)
+		t.beta = toBits(T(1))
+		if k == 0 {
+			t.beta = toBits(beta)
+		}
+		if !p.once {
+			b.packed = packed[k*panels*p.nr:]
+		}
+		for s := 0; s < m; s += sub {
+			b.c = c[s*b.cStride:]
+			b.rows(t, i0+s, min(sub, m-s), k)
+		}
+	}
+	if p.flip {
+		p.unflip(c, b.cStride, i0, m, j0+first*p.nr, min(count*p.nr, n-first*p.nr))
+	}
+}
+
+// blockOf is what a task works on: the panels [first, first+count) of the
+// columns [j0, j0+n).
+type blockOf[T float] struct {
+	*product[T]
+	left    []T // room for a packed block of the left operand
+	packed  []T // panels of the right operand, of one block of k; room for one where they are packed once
+	c       []T // the result, from the block's first row and column on
+	cStride int
+
+	first, count int
+	j0, n        int
+}
+
+// rows adds the products of the block of k that starts at k to rows [i0, i0+m).
+func (b *blockOf[T]) rows(t *tile, i0, m, k int) {
+	p, kn, size := b.product, t.k, elemSize[T]()
+	most := p.mr
+	switch {
+	case !p.pack:
+		most = p.direct
+	case p.left.trans:
+		most = p.across
+	}
+	parts, height := blocks(m, most, 1)
+	if p.pack {
+		p.packLeft(b.left, height, i0, m, k, kn)
+	}
+	for j := range b.count {
+		col := (b.first + j) * p.nr
+		cols := min(p.nr, b.n-col)
+		panel := b.packed
+		if p.once {
+			p.packRight(panel, k, kn, b.j0+col, cols)
+		} else {
+			panel = panel[(b.first+j)*kn*p.nr:]
+		}
+		t.b = unsafe.Pointer(&panel[0])
+		t.lanes, t.mask = (cols-1)%p.lanes+1, lastMask(cols, p.lanes)
+		tiles := p.tiles[(cols+p.lanes-1)/p.lanes]
+		for i := range parts {
+			r := i * height
+			h := min(height, m-r)
+			switch {
+			case !p.pack:
+				next := r + height
+				if next >= m {
+					next = 0
+				}
+				t.aRow, t.aStep = p.left.stride, size
+				t.a, t.next, t.nextStep = p.left.at(i0+r, k), p.left.at(i0+next, k), -1
+				if next == 0 && j == b.count-1 && i0+m < p.m {
+					t.next = p.left.at(i0+m, k)
+				}
+			case p.left.trans:
+				t.aRow, t.aStep = size, height*size
+				t.a = unsafe.Pointer(&b.left[r*kn])
+				b.ahead(t, i, j, k)
+			default:
+				t.aRow, t.aStep = (kn+padPanel)*size, size
+				t.a = unsafe.Pointer(&b.left[r*(kn+padPanel)])
+				b.ahead(t, i, j, k)
+			}
+			t.c = unsafe.Pointer(&b.c[r*b.cStride+j*p.nr])
+			tiles[h](t)
+		}
+	}
+}
+
+// ahead has the i-th tile on panel j prefetch the i-th quarter of what follows
+// of the right operand.
+func (b *blockOf[T]) ahead(t *tile, i, j, k int) {
+	p, size := b.product, elemSize[T]()
+	t.next, t.nextStep = t.c, 0
+	if i >= 4 {
+		return
+	}
+	j++
+	if j == b.count {
+		j = 0
+	}
+	row := i * (t.k / 4)
+	switch {
+	case !p.once:
+		t.next, t.nextStep = unsafe.Pointer(&b.packed[((b.first+j)*t.k+row)*p.nr]), p.nr*size
+	case j == 0:
+	case !p.right.trans:
+		t.next, t.nextStep = p.right.at(k+row, b.j0+(b.first+j)*p.nr), p.right.stride
+	case p.right.stride == t.k*p.right.size && b.n-(b.first+j)*p.nr >= p.nr:
+		t.next = unsafe.Add(p.right.at(k, b.j0+(b.first+j)*p.nr), row*p.nr*p.right.size)
+		t.nextStep = p.nr * p.right.size
+	}
+}
+
+// unflip adds the sums [m,n] to rows [j0, j0+n) and columns [i0, i0+m) of c.
+func (p *product[T]) unflip(sums []T, stride, i0, m, j0, n int) {
+	done := 0
+	if p.beta == 0 {
+		size := elemSize[T]()
+		for ; done+p.lanes <= m; done += p.lanes {
+			call(p.transpose[native], packing{
+				dst: unsafe.Pointer(&p.c[j0*p.cStride+i0+done]), dstStride: p.cStride * size,
+				src: unsafe.Pointer(&sums[done*stride]), srcStride: stride * size,
+				rows: p.lanes, vecs: (n + p.lanes - 1) / p.lanes, mask: lastMask(n, p.lanes),
+			})
+		}
+	}
+	for j := range n {
+		row := p.c[(j0+j)*p.cStride+i0:][:m]
+		if p.beta == 0 {
+			for i := done; i < m; i++ {
+				row[i] = sums[i*stride+j]
+			}
+			continue
+		}
+		for i := range row {
+			row[i] = sums[i*stride+j] + p.beta*row[i]
+		}
+	}
+}
