@@ -25,6 +25,7 @@ import warnings
 import numpy as np
 import torch
 import transformers
+from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -395,6 +396,17 @@ class Check:
         except Exception as e:
             return f"{type(base).__name__}; untrusted: {type(e).__name__}"
         raise AssertionError("loads without trust")
+
+    def check_card(self):
+        """The model card is one that the hub's own library reads, and says how to load the model."""
+        if not self.smelt:
+            return None
+        card = ModelCard.load(os.path.join(self.out, "README.md"))
+        assert card.data.library_name == "transformers" and card.data.base_model == "base", card.data
+        assert card.data.base_model_relation == "merge" and "smile" in card.data.tags, card.data
+        for way in ("from_pretrained(", "smelt inspect", "--to lora", "| all | "):
+            assert way in card.text, way
+        return ", ".join(card.data.tags)
 
     def check_damage(self):
         """A missing expert tensor, or one of another shape, is an error and never a silent zero."""
