@@ -11,4 +11,5 @@ go run ./bench/kernel -python "$python" -json "$out/kernel.json" > "$out/kernel.
 "$python" bench/fuse/run.py --out "$out"
 "$python" bench/models/run.py --work "$out"
 "$python" bench/lora/run.py --out "$out" --layers 4
+"$python" bench/merge/run.py --out "$out"
 tools/benchmarks.sh "$out" > docs/benchmarks.md

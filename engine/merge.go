@@ -117,8 +117,8 @@ func (p *MergePlan) checkShapes(in *Inputs) error {
 // Merge carries a plan out into the directory out, as Fuse does: the output
 // appears whole or not at all, and a killed run is gone on with.
 func Merge(ctx context.Context, in *Inputs, p *MergePlan, out string, workers int, progress Progress) (*Result, error) {
-	n, inner := p.concurrency(workers)
-	m := merger{in: in, plan: p, workers: inner}
+	n, _ := p.concurrency(workers)
+	m := merger{in: in, plan: p, workers: workers}
 	what, err := json.Marshal(p.Merge)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (f mergedForm) files(j *job, _ []record, shards map[string]manifestShard, i
 type merger struct {
 	in      *Inputs
 	plan    *MergePlan
-	workers int // inside one unit
+	workers int // also inside one unit: an embedding can be a third of a model
 }
 
 // run merges one tensor.

@@ -177,8 +177,7 @@ func (s *mergeSource) merge(c *merge.Config, to dtype.DType, workers int) (tenso
 // round stores merged values, which must fit the type.
 func (s *mergeSource) round(out tensor.Tensor, lo int, v []float64) error {
 	size := out.DType.Size()
-	data := out.Data[lo*size : (lo+len(v))*size]
-	dtype.FromFloat64(data, v, out.DType)
+	dtype.FromFloat64(out.Data[lo*size:(lo+len(v))*size], v, out.DType)
 	if limit := overflow(out.DType); limit < math.MaxFloat64 {
 		for i, x := range v {
 			if !(math.Abs(x) < limit) {
@@ -207,7 +206,18 @@ func overflow(d dtype.DType) float64 {
 // widen reads len(dst) elements of a tensor from element lo.
 func widen(dst []float64, t tensor.Tensor, lo int) {
 	size := t.DType.Size()
-	dtype.ToFloat64(dst, t.Data[lo*size:(lo+len(dst))*size], t.DType)
+	data := t.Data[lo*size : (lo+len(dst))*size]
+	if t.DType == dtype.F64 {
+		dtype.ToFloat64(dst, data, t.DType)
+		return
+	}
+	var narrow [1 << 10]float32
+	for len(dst) > 0 {
+		n := min(len(dst), len(narrow))
+		kernel.Widen(1, narrow[:n], data[:n*size], t.DType)
+		kernel.F32ToF64(dst[:n], narrow[:n])
+		dst, data = dst[n:], data[n*size:]
+	}
 }
 
 // notFinite returns the first index of what is not finite, or −1.
