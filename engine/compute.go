@@ -231,6 +231,9 @@ func (w *worker) fuse(u *Unit) ([]output, report, error) {
 			if !kept[i].certified && f.Ranks[i] != smile.Dense {
 				f.Uncertain = append(f.Uncertain, e.Name)
 			}
+			if f.Ranks[i] != smile.Dense {
+				d.Free()
+			}
 		}
 		e.Release(u.Tensors[0])
 	}

@@ -5,13 +5,12 @@ import (
 	"slices"
 
 	"smelt/internal/kernel"
-	"smelt/internal/parallel"
 )
 
 // operator is a matrix seen from its shorter side: W [p,n] with p ≤ n, W = a or
-// its transpose. It holds both, so that each product reads rows.
+// its transpose.
 type operator struct {
-	a, at   Matrix
+	a       Matrix
 	flip    bool // W = aᵀ
 	p, n    int
 	workers int
@@ -22,40 +21,24 @@ func newOperator(ws *workspace, a Matrix, workers int) operator {
 	return operator{a: a, flip: a.Rows > a.Cols, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
 }
 
-// turned returns o with the transpose beside the matrix.
-func (o operator) turned() operator {
-	o.at = o.ws.matrix(o.a.Cols, o.a.Rows)
-	turn(o.workers, o.at, o.a)
-	return o
-}
-
 // forward computes dst [b,n] = q [b,p]·W.
-func (o operator) forward(dst, q Matrix) { o.product(dst, q, !o.flip) }
+func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.flip) }
 
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
-func (o operator) backward(dst, t Matrix) { o.product(dst, t, o.flip) }
+func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.flip) }
 
-// product computes dst = x·a or, over the transpose, x·aᵀ: as (aᵀ·xᵀ)ᵀ or
-// (a·xᵀ)ᵀ, with the large matrix as the operand that is read by rows.
-func (o operator) product(dst, x Matrix, turned bool) {
-	large := o.a
-	if turned {
-		large = o.at
+// product computes dst = x·a, or x·aᵀ; that as (a·xᵀ)ᵀ, with the large matrix
+// as the operand that is read by rows.
+func (o operator) product(dst, x Matrix, trans bool) {
+	if !trans {
+		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
+		return
 	}
 	at := o.ws.level()
-	y := o.ws.matrix(large.Rows, x.Rows)
-	kernel.Gemm(o.workers, false, true, 1, large, x, 0, y)
+	y := o.ws.matrix(o.a.Rows, x.Rows)
+	kernel.Gemm(o.workers, false, true, 1, o.a, x, 0, y)
 	transposeTo(dst, y)
 	o.ws.back(at)
-}
-
-// turn copies aᵀ to dst, by the block of rows of dst.
-func turn(workers int, dst, a Matrix) {
-	const rows = 64
-	parallel.For(workers, (dst.Rows+rows-1)/rows, func(b int) {
-		r0, r1 := b*rows, min(dst.Rows, (b+1)*rows)
-		transposeTo(dst.Slice(r0, r1, 0, dst.Cols), a.Slice(0, a.Rows, r0, r1))
-	})
 }
 
 // project removes from the rows of y their parts along the orthonormal rows of

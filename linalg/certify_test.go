@@ -29,7 +29,7 @@ func TestProbe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := newKrylov(newOperator(new(workspace), a, 1).turned(), Options{Rank: 8, Seed: uint64(c), Tolerance: 1e-3}, energy, 16, p/2)
+		k := newKrylov(newOperator(new(workspace), a, 1), Options{Rank: 8, Seed: uint64(c), Tolerance: 1e-3}, energy, 16, p/2)
 		k.start()
 		for range 2 {
 			if !k.extend() {
@@ -84,7 +84,7 @@ func TestBasis(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := newKrylov(newOperator(new(workspace), a, 1).turned(), Options{Rank: 8, Tolerance: 1e-3}, energy, 16, 60)
+		k := newKrylov(newOperator(new(workspace), a, 1), Options{Rank: 8, Tolerance: 1e-3}, energy, 16, 60)
 		k.start()
 		for k.d+k.w.Rows <= 60 && k.extend() {
 		}

@@ -127,7 +127,7 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 	if limit == 0 {
 		return nil, v, false
 	}
-	k = newKrylov(op.turned(), opt, energy, block, limit)
+	k = newKrylov(op, opt, energy, block, limit)
 	k.start()
 	// A smaller basis hardly ever suffices, and a check costs as much as a block.
 	first := min((7*opt.Rank/2+block-1)/block*block, limit/block*block)
@@ -264,7 +264,7 @@ func WorkingBytes(m, n int, opt Options) int64 {
 	block, limit, whole := basisLimit(int(p), int(r))
 	d, b := int64(limit), int64(block)
 	result := 12 * r * (p + q) // factors in float64 and float32
-	krylov := 4*p*q + 4*d*(p+q) + 8*6*d*d + 8*d*columnChunk + 24*max(b, 32)*(p+q)
+	krylov := 4*d*(p+q) + 8*6*d*d + 8*d*columnChunk + 24*max(b, 32)*(p+q)
 	if limit == 0 {
 		krylov = 0
 	}

@@ -2,6 +2,7 @@ package taskvector
 
 import (
 	"fmt"
+	"sync"
 
 	"smelt/checkpoint"
 	"smelt/dtype"
@@ -24,6 +25,27 @@ type Delta struct {
 type LowRank struct {
 	B, A  linalg.Matrix // [out, r], [r, in]
 	Scale float64
+}
+
+// free holds the memory of deltas that are done with: finding fresh memory for
+// each takes about as long as the subtraction.
+var free sync.Pool
+
+// dense returns a matrix of any content.
+func dense(rows, cols int) linalg.Matrix {
+	if m, ok := free.Get().(*linalg.Matrix); ok && cap(m.Data) >= rows*cols {
+		return kernel.Of(rows, cols, m.Data[:rows*cols])
+	}
+	return kernel.New(rows, cols)
+}
+
+// Free lets later deltas use the memory of Dense, which must not be used any
+// more.
+func (d *Delta) Free() {
+	if d.Dense != nil {
+		free.Put(d.Dense)
+		d.Dense = nil
+	}
 }
 
 // Touched reports whether the weight changed.
@@ -119,7 +141,7 @@ func (e *Expert) difference(d *Delta, name string, transposed bool, workers int)
 		d.Dense64 = &m
 		return nil
 	}
-	m := kernel.New(rows, cols)
+	m := dense(rows, cols)
 	stats := kernel.SubTo(workers, m.Data, xs, bs)
 	if stats.NonFinite > 0 {
 		i := nonFinite(m.Data)
