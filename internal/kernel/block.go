@@ -7,22 +7,55 @@ import (
 	"smelt/internal/parallel"
 )
 
-// columns computes columns [j0, j0+n) of the product.
-func (p *product[T]) columns(workers, j0, n int) {
-	panels := (n + p.nr - 1) / p.nr
+// strip is a run of columns whose panels of the right operand are packed
+// together, and how the product's rows and its panels are shared out.
+type strip struct {
+	j0, n, panels    int
+	rowParts, rowLen int
+	colParts, colLen int
+}
+
+// run computes the product strip by strip.
+func (p *product[T]) run(workers int) {
+	nLen := p.n
+	if !p.once {
+		_, nLen = blocks(p.n, max(p.nr, packR/(p.k*elemSize[T]())/p.nr*p.nr), p.nr)
+	}
+	p.arrange((nLen + p.nr - 1) / p.nr)
+	var strips []strip
+	var counts []int
+	for j := 0; j < p.n; j += nLen {
+		c := p.strip(parallel.Workers(workers), j, min(nLen, p.n-j))
+		if p.once {
+			counts = append(counts, 0)
+		} else {
+			counts = append(counts, c.panels)
+		}
+		strips, counts = append(strips, c), append(counts, c.rowParts*c.colParts)
+	}
 	var packed []T
 	if !p.once {
-		buf := buffer[T](&p.engine.right, panels*p.nr*p.k)
+		buf := buffer[T](&p.engine.right, strips[0].panels*p.nr*p.k)
 		defer p.engine.right.Put(buf)
 		packed = *buf
-		parallel.For(workers, panels, func(j int) {
+	}
+	parallel.Stages(workers, func(stage, t int) {
+		c := strips[stage/2]
+		if stage%2 == 0 {
+			col := t * p.nr
 			for k := 0; k < p.k; k += p.kLen {
 				kn := min(p.kLen, p.k-k)
-				p.packRight(packed[(k*panels+j*kn)*p.nr:], k, kn, j0+j*p.nr, min(p.nr, n-j*p.nr))
+				p.packRight(packed[(k*c.panels+t*kn)*p.nr:], k, kn, c.j0+col, min(p.nr, c.n-col))
 			}
-		})
-	}
+			return
+		}
+		i, j := t/c.colParts*c.rowLen, t%c.colParts*c.colLen
+		p.block(packed, c.panels, i, min(c.rowLen, p.m-i), c.j0, j, min(c.colLen, c.panels-j), c.n)
+	}, counts...)
+}
 
+// arrange decides how the left operand is read, beside so many panels.
+func (p *product[T]) arrange(panels int) {
 	p.pack = p.left.trans || p.left.kind != native || panels > fewCols
 	p.sub = blockM
 	if !p.pack && panels > 1 {
@@ -31,31 +64,28 @@ func (p *product[T]) columns(workers, j0, n int) {
 			p.pack, p.sub = true, blockM
 		}
 	}
-	// A few tasks for each worker even out their speeds. Each packs its own
-	// blocks of the left operand.
-	w := parallel.Workers(workers)
-	rowParts, rowLen := 1, p.m
-	if w > 1 && !p.once || p.flip {
-		most := p.m
-		if w > 1 {
-			most = (p.m + 3*w - 1) / (3 * w)
-		}
-		if p.flip {
-			most = min(most, blockFlip)
-		}
-		rowParts, rowLen = blocks(p.m, max(p.mr, most), p.lanes)
-	}
-	colParts, colLen := 1, panels
-	if w > 1 && rowParts < 2*w {
-		colParts, colLen = blocks(panels, max(1, panels*rowParts/(3*w)), 1)
+}
+
+// strip shares out the columns [j0, j0+n): some tasks for each of w workers,
+// to even out their speeds.
+func (p *product[T]) strip(w, j0, n int) strip {
+	panels := (n + p.nr - 1) / p.nr
+	c := strip{j0: j0, n: n, panels: panels, rowParts: 1, rowLen: p.m, colParts: 1, colLen: panels}
+	most := p.m
+	if w > 1 && !p.once {
+		most = max(p.mr, min(p.sub, (p.m+4*w-1)/(4*w)))
 	}
 	if p.flip {
-		colParts, colLen = blocks(panels, max(1, min(colLen, blockFlip/p.nr)), 1)
+		most = min(most, blockFlip)
 	}
-	parallel.For(workers, rowParts*colParts, func(t int) {
-		i, j := t/colParts*rowLen, t%colParts*colLen
-		p.block(packed, panels, i, min(rowLen, p.m-i), j0, j, min(colLen, panels-j), n)
-	})
+	c.rowParts, c.rowLen = blocks(p.m, most, p.lanes)
+	if w > 1 && c.rowParts < 2*w {
+		c.colParts, c.colLen = blocks(panels, max(1, panels*c.rowParts/(4*w)), 1)
+	}
+	if p.flip {
+		c.colParts, c.colLen = blocks(panels, max(1, min(c.colLen, blockFlip/p.nr)), 1)
+	}
+	return c
 }
 
 // conflictFree returns how many rows of the left operand, read where they lie,

@@ -102,13 +102,7 @@ func (e *engine[T]) multiply(workers, m, n, k int, alpha T, a, b operand, beta T
 	size := elemSize[T]()
 	_, p.kLen = blocks(k, blockK/size, 4)
 	p.once = p.m <= blockM
-	nLen := p.n
-	if !p.once {
-		_, nLen = blocks(p.n, max(e.nr, packR/(k*size)/e.nr*e.nr), e.nr)
-	}
-	for j := 0; j < p.n; j += nLen {
-		p.columns(workers, j, min(nLen, p.n-j))
-	}
+	p.run(workers)
 }
 
 // cost estimates the time of a product per unit of k, in instructions on whole

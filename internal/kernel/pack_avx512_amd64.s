@@ -17,6 +17,21 @@ TEXT ·copyRowsF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ   56(AX), R9
 	KMOVW  48(AX), K1
 	KXNORW K2, K2, K2
+	CMPQ   R8, $+2
+	JNE    row1
+
+pair5:
+	VMOVUPS.Z  (BX), K2, Z0
+	VMOVUPS.Z  64(BX), K1, Z1
+	PREFETCHT1 (BX)(R9*1)
+	PREFETCHT1 64(BX)(R9*1)
+	VMOVUPS    Z0, (CX)
+	VMOVUPS    Z1, 64(CX)
+	ADDQ       DX, CX
+	ADDQ       SI, BX
+	DECQ       DI
+	JNZ        pair5
+	JMP        done4
 
 row1:
 	MOVQ CX, AX
@@ -50,22 +65,24 @@ last3:
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 
-single4:
+single6:
 	DECQ      R11
-	JLE       final5
+	JLE       final7
 	VMOVUPS.Z (R10), K2, Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+64, R10
 	ADDQ      $+64, AX
-	JMP       single4
+	JMP       single6
 
-final5:
+final7:
 	VMOVUPS.Z (R10), K1, Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      DX, CX
 	ADDQ      SI, BX
 	DECQ      DI
 	JNZ       row1
+
+done4:
 	VZEROUPPER
 	RET
 
@@ -81,12 +98,12 @@ TEXT ·transposeF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ   32(AX), R8
 	KXNORW K1, K1, K1
 
-block6:
+block8:
 	CMPQ  DI, $+1
-	JG    full7
+	JG    full9
 	KMOVW 48(AX), K1
 
-full7:
+full9:
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -107,82 +124,82 @@ full7:
 	VMOVUPS.Z  (R9), K1, Z0
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+1
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z1
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+2
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z2
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+3
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z3
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+4
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z4
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+5
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z5
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+6
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z6
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+7
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z7
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+8
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z8
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+9
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z9
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+10
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z10
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+11
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z11
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+12
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z12
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+13
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z13
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+14
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z14
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+15
-	JEQ        loaded8
+	JEQ        loaded10
 	ADDQ       SI, R9
 	VMOVUPS.Z  (R9), K1, Z15
 	PREFETCHT0 256(R9)
 
-loaded8:
+loaded10:
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z17
 	VUNPCKLPS  Z3, Z2, Z18
@@ -249,78 +266,78 @@ loaded8:
 	VSHUFF32X4 $0xdd, Z31, Z23, Z15
 	MOVQ       $0x00000010, R9
 	CMPQ       DI, $+1
-	JG         whole10
+	JG         whole12
 	MOVQ       48(AX), R9
 	POPCNTQ    R9, R9
 
-whole10:
+whole12:
 	VMOVUPS Z0, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+1
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z1, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+2
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z2, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+3
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z3, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+4
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z4, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+5
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z5, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+6
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z6, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+7
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z7, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+8
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z8, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+9
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z9, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+10
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z10, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+11
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z11, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+12
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z12, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+13
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z13, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+14
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z14, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+15
-	JEQ     stored9
+	JEQ     stored11
 	VMOVUPS Z15, (CX)
 	ADDQ    DX, CX
 
-stored9:
+stored11:
 	ADDQ $+64, BX
 	DECQ DI
-	JNZ  block6
+	JNZ  block8
 	VZEROUPPER
 	RET
 
@@ -337,16 +354,31 @@ TEXT ·copyRowsF64AVX512(SB), NOSPLIT, $0-8
 	MOVQ   56(AX), R9
 	KMOVW  48(AX), K1
 	KXNORW K2, K2, K2
+	CMPQ   R8, $+2
+	JNE    row13
 
-row11:
+pair17:
+	VMOVUPD.Z  (BX), K2, Z0
+	VMOVUPD.Z  64(BX), K1, Z1
+	PREFETCHT1 (BX)(R9*1)
+	PREFETCHT1 64(BX)(R9*1)
+	VMOVUPS    Z0, (CX)
+	VMOVUPS    Z1, 64(CX)
+	ADDQ       DX, CX
+	ADDQ       SI, BX
+	DECQ       DI
+	JNZ        pair17
+	JMP        done16
+
+row13:
 	MOVQ CX, AX
 	MOVQ BX, R10
 	LEAQ (BX)(R9*1), R12
 	MOVQ R8, R11
 	SUBQ $+4, R11
-	JLE  last13
+	JLE  last15
 
-bulk12:
+bulk14:
 	VMOVUPD.Z  (R10), K2, Z0
 	VMOVUPS    Z0, (AX)
 	VMOVUPD.Z  64(R10), K2, Z1
@@ -363,29 +395,31 @@ bulk12:
 	ADDQ       $+256, R12
 	ADDQ       $+256, AX
 	SUBQ       $+4, R11
-	JG         bulk12
+	JG         bulk14
 
-last13:
+last15:
 	ADDQ       $+4, R11
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 
-single14:
+single18:
 	DECQ      R11
-	JLE       final15
+	JLE       final19
 	VMOVUPD.Z (R10), K2, Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+64, R10
 	ADDQ      $+64, AX
-	JMP       single14
+	JMP       single18
 
-final15:
+final19:
 	VMOVUPD.Z (R10), K1, Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      DX, CX
 	ADDQ      SI, BX
 	DECQ      DI
-	JNZ       row11
+	JNZ       row13
+
+done16:
 	VZEROUPPER
 	RET
 
@@ -401,12 +435,12 @@ TEXT ·transposeF64AVX512(SB), NOSPLIT, $0-8
 	MOVQ   32(AX), R8
 	KXNORW K1, K1, K1
 
-block16:
+block20:
 	CMPQ  DI, $+1
-	JG    full17
+	JG    full21
 	KMOVW 48(AX), K1
 
-full17:
+full21:
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 	VPXORD     Z2, Z2, Z2
@@ -419,42 +453,42 @@ full17:
 	VMOVUPD.Z  (R9), K1, Z0
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+1
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z1
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+2
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z2
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+3
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z3
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+4
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z4
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+5
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z5
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+6
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z6
 	PREFETCHT0 256(R9)
 	CMPQ       R8, $+7
-	JEQ        loaded18
+	JEQ        loaded22
 	ADDQ       SI, R9
 	VMOVUPD.Z  (R9), K1, Z7
 	PREFETCHT0 256(R9)
 
-loaded18:
+loaded22:
 	VUNPCKLPD  Z1, Z0, Z16
 	VUNPCKHPD  Z1, Z0, Z17
 	VUNPCKLPD  Z3, Z2, Z18
@@ -481,46 +515,46 @@ loaded18:
 	VSHUFF64X2 $0xdd, Z7, Z3, Z31
 	MOVQ       $0x00000008, R9
 	CMPQ       DI, $+1
-	JG         whole20
+	JG         whole24
 	MOVQ       48(AX), R9
 	POPCNTQ    R9, R9
 
-whole20:
+whole24:
 	VMOVUPS Z24, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+1
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z25, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+2
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z26, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+3
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z27, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+4
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z28, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+5
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z29, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+6
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z30, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+7
-	JEQ     stored19
+	JEQ     stored23
 	VMOVUPS Z31, (CX)
 	ADDQ    DX, CX
 
-stored19:
+stored23:
 	ADDQ $+64, BX
 	DECQ DI
-	JNZ  block16
+	JNZ  block20
 	VZEROUPPER
 	RET
 
@@ -537,16 +571,32 @@ TEXT ·copyRowsBF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ   56(AX), R9
 	KMOVW  48(AX), K1
 	KXNORW K2, K2, K2
+	CMPQ   R8, $+2
+	JNE    row25
 
-row21:
+pair29:
+	VPMOVZXWD.Z (BX), K2, Z0
+	VPSLLD      $0x10, Z0, Z0
+	VPMOVZXWD.Z 32(BX), K1, Z1
+	VPSLLD      $0x10, Z1, Z1
+	PREFETCHT1  (BX)(R9*1)
+	VMOVUPS     Z0, (CX)
+	VMOVUPS     Z1, 64(CX)
+	ADDQ        DX, CX
+	ADDQ        SI, BX
+	DECQ        DI
+	JNZ         pair29
+	JMP         done28
+
+row25:
 	MOVQ CX, AX
 	MOVQ BX, R10
 	LEAQ (BX)(R9*1), R12
 	MOVQ R8, R11
 	SUBQ $+4, R11
-	JLE  last23
+	JLE  last27
 
-bulk22:
+bulk26:
 	VPMOVZXWD.Z (R10), K2, Z0
 	VPSLLD      $0x10, Z0, Z0
 	VMOVUPS     Z0, (AX)
@@ -565,31 +615,33 @@ bulk22:
 	ADDQ        $+128, R12
 	ADDQ        $+256, AX
 	SUBQ        $+4, R11
-	JG          bulk22
+	JG          bulk26
 
-last23:
+last27:
 	ADDQ       $+4, R11
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 
-single24:
+single30:
 	DECQ        R11
-	JLE         final25
+	JLE         final31
 	VPMOVZXWD.Z (R10), K2, Z0
 	VPSLLD      $0x10, Z0, Z0
 	VMOVUPS     Z0, (AX)
 	ADDQ        $+32, R10
 	ADDQ        $+64, AX
-	JMP         single24
+	JMP         single30
 
-final25:
+final31:
 	VPMOVZXWD.Z (R10), K1, Z0
 	VPSLLD      $0x10, Z0, Z0
 	VMOVUPS     Z0, (AX)
 	ADDQ        DX, CX
 	ADDQ        SI, BX
 	DECQ        DI
-	JNZ         row21
+	JNZ         row25
+
+done28:
 	VZEROUPPER
 	RET
 
@@ -605,12 +657,12 @@ TEXT ·transposeBF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ   32(AX), R8
 	KXNORW K1, K1, K1
 
-block26:
+block32:
 	CMPQ  DI, $+1
-	JG    full27
+	JG    full33
 	KMOVW 48(AX), K1
 
-full27:
+full33:
 	VPXORD      Z0, Z0, Z0
 	VPXORD      Z1, Z1, Z1
 	VPXORD      Z2, Z2, Z2
@@ -632,97 +684,97 @@ full27:
 	VPSLLD      $0x10, Z0, Z0
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+1
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z1
 	VPSLLD      $0x10, Z1, Z1
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+2
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z2
 	VPSLLD      $0x10, Z2, Z2
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+3
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z3
 	VPSLLD      $0x10, Z3, Z3
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+4
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z4
 	VPSLLD      $0x10, Z4, Z4
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+5
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z5
 	VPSLLD      $0x10, Z5, Z5
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+6
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z6
 	VPSLLD      $0x10, Z6, Z6
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+7
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z7
 	VPSLLD      $0x10, Z7, Z7
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+8
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z8
 	VPSLLD      $0x10, Z8, Z8
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+9
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z9
 	VPSLLD      $0x10, Z9, Z9
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+10
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z10
 	VPSLLD      $0x10, Z10, Z10
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+11
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z11
 	VPSLLD      $0x10, Z11, Z11
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+12
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z12
 	VPSLLD      $0x10, Z12, Z12
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+13
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z13
 	VPSLLD      $0x10, Z13, Z13
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+14
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z14
 	VPSLLD      $0x10, Z14, Z14
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+15
-	JEQ         loaded28
+	JEQ         loaded34
 	ADDQ        SI, R9
 	VPMOVZXWD.Z (R9), K1, Z15
 	VPSLLD      $0x10, Z15, Z15
 	PREFETCHT0  128(R9)
 
-loaded28:
+loaded34:
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z17
 	VUNPCKLPS  Z3, Z2, Z18
@@ -789,78 +841,78 @@ loaded28:
 	VSHUFF32X4 $0xdd, Z31, Z23, Z15
 	MOVQ       $0x00000010, R9
 	CMPQ       DI, $+1
-	JG         whole30
+	JG         whole36
 	MOVQ       48(AX), R9
 	POPCNTQ    R9, R9
 
-whole30:
+whole36:
 	VMOVUPS Z0, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+1
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z1, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+2
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z2, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+3
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z3, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+4
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z4, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+5
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z5, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+6
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z6, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+7
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z7, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+8
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z8, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+9
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z9, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+10
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z10, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+11
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z11, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+12
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z12, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+13
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z13, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+14
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z14, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+15
-	JEQ     stored29
+	JEQ     stored35
 	VMOVUPS Z15, (CX)
 	ADDQ    DX, CX
 
-stored29:
+stored35:
 	ADDQ $+32, BX
 	DECQ DI
-	JNZ  block26
+	JNZ  block32
 	VZEROUPPER
 	RET
 
@@ -877,16 +929,30 @@ TEXT ·copyRowsF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ   56(AX), R9
 	KMOVW  48(AX), K1
 	KXNORW K2, K2, K2
+	CMPQ   R8, $+2
+	JNE    row37
 
-row31:
+pair41:
+	VCVTPH2PS.Z (BX), K2, Z0
+	VCVTPH2PS.Z 32(BX), K1, Z1
+	PREFETCHT1  (BX)(R9*1)
+	VMOVUPS     Z0, (CX)
+	VMOVUPS     Z1, 64(CX)
+	ADDQ        DX, CX
+	ADDQ        SI, BX
+	DECQ        DI
+	JNZ         pair41
+	JMP         done40
+
+row37:
 	MOVQ CX, AX
 	MOVQ BX, R10
 	LEAQ (BX)(R9*1), R12
 	MOVQ R8, R11
 	SUBQ $+4, R11
-	JLE  last33
+	JLE  last39
 
-bulk32:
+bulk38:
 	VCVTPH2PS.Z (R10), K2, Z0
 	VMOVUPS     Z0, (AX)
 	VCVTPH2PS.Z 32(R10), K2, Z1
@@ -901,29 +967,31 @@ bulk32:
 	ADDQ        $+128, R12
 	ADDQ        $+256, AX
 	SUBQ        $+4, R11
-	JG          bulk32
+	JG          bulk38
 
-last33:
+last39:
 	ADDQ       $+4, R11
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 
-single34:
+single42:
 	DECQ        R11
-	JLE         final35
+	JLE         final43
 	VCVTPH2PS.Z (R10), K2, Z0
 	VMOVUPS     Z0, (AX)
 	ADDQ        $+32, R10
 	ADDQ        $+64, AX
-	JMP         single34
+	JMP         single42
 
-final35:
+final43:
 	VCVTPH2PS.Z (R10), K1, Z0
 	VMOVUPS     Z0, (AX)
 	ADDQ        DX, CX
 	ADDQ        SI, BX
 	DECQ        DI
-	JNZ         row31
+	JNZ         row37
+
+done40:
 	VZEROUPPER
 	RET
 
@@ -939,12 +1007,12 @@ TEXT ·transposeF16AVX512(SB), NOSPLIT, $0-8
 	MOVQ   32(AX), R8
 	KXNORW K1, K1, K1
 
-block36:
+block44:
 	CMPQ  DI, $+1
-	JG    full37
+	JG    full45
 	KMOVW 48(AX), K1
 
-full37:
+full45:
 	VPXORD      Z0, Z0, Z0
 	VPXORD      Z1, Z1, Z1
 	VPXORD      Z2, Z2, Z2
@@ -965,82 +1033,82 @@ full37:
 	VCVTPH2PS.Z (R9), K1, Z0
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+1
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z1
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+2
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z2
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+3
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z3
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+4
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z4
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+5
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z5
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+6
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z6
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+7
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z7
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+8
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z8
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+9
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z9
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+10
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z10
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+11
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z11
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+12
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z12
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+13
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z13
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+14
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z14
 	PREFETCHT0  128(R9)
 	CMPQ        R8, $+15
-	JEQ         loaded38
+	JEQ         loaded46
 	ADDQ        SI, R9
 	VCVTPH2PS.Z (R9), K1, Z15
 	PREFETCHT0  128(R9)
 
-loaded38:
+loaded46:
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z17
 	VUNPCKLPS  Z3, Z2, Z18
@@ -1107,78 +1175,78 @@ loaded38:
 	VSHUFF32X4 $0xdd, Z31, Z23, Z15
 	MOVQ       $0x00000010, R9
 	CMPQ       DI, $+1
-	JG         whole40
+	JG         whole48
 	MOVQ       48(AX), R9
 	POPCNTQ    R9, R9
 
-whole40:
+whole48:
 	VMOVUPS Z0, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+1
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z1, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+2
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z2, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+3
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z3, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+4
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z4, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+5
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z5, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+6
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z6, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+7
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z7, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+8
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z8, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+9
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z9, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+10
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z10, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+11
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z11, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+12
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z12, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+13
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z13, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+14
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z14, (CX)
 	ADDQ    DX, CX
 	CMPQ    R9, $+15
-	JEQ     stored39
+	JEQ     stored47
 	VMOVUPS Z15, (CX)
 	ADDQ    DX, CX
 
-stored39:
+stored47:
 	ADDQ $+32, BX
 	DECQ DI
-	JNZ  block36
+	JNZ  block44
 	VZEROUPPER
 	RET
 
@@ -1197,23 +1265,23 @@ TEXT ·spreadF32AVX512(SB), NOSPLIT, $0-8
 	MOVQ  56(AX), R11
 	KMOVW 48(AX), K1
 
-row41:
+row49:
 	MOVQ CX, AX
 	MOVQ BX, R12
 	MOVQ R10, R13
 
-next42:
+next50:
 	VMOVUPS.Z  (R12), K1, Z0
 	PREFETCHT1 (R12)(R11*1)
 	VMOVUPS    Z0, K1, (AX)
 	ADDQ       DI, R12
 	ADDQ       R8, AX
 	DECQ       R13
-	JNZ        next42
+	JNZ        next50
 	ADDQ       DX, CX
 	ADDQ       SI, BX
 	DECQ       R9
-	JNZ        row41
+	JNZ        row49
 	VZEROUPPER
 	RET
 
@@ -1232,22 +1300,22 @@ TEXT ·spreadF64AVX512(SB), NOSPLIT, $0-8
 	MOVQ  56(AX), R11
 	KMOVW 48(AX), K1
 
-row43:
+row51:
 	MOVQ CX, AX
 	MOVQ BX, R12
 	MOVQ R10, R13
 
-next44:
+next52:
 	VMOVUPD.Z  (R12), K1, Z0
 	PREFETCHT1 (R12)(R11*1)
 	VMOVUPD    Z0, K1, (AX)
 	ADDQ       DI, R12
 	ADDQ       R8, AX
 	DECQ       R13
-	JNZ        next44
+	JNZ        next52
 	ADDQ       DX, CX
 	ADDQ       SI, BX
 	DECQ       R9
-	JNZ        row43
+	JNZ        row51
 	VZEROUPPER
 	RET

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
 )
 
 // Workers returns the number of goroutines that a request for n means: n
@@ -31,43 +29,36 @@ func Workers(n int) int {
 // A panic in f stops the handing out of further indices and is raised again,
 // as a *[Panic], on the caller's goroutine once all workers have stopped.
 func For(workers, n int, f func(i int)) {
-	w := min(Workers(workers), n)
+	Stages(workers, func(_, i int) { f(i) }, n)
+}
+
+// Stages is [For] over several loops, one after the other: f(s,i) for every i
+// in [0,counts[s]). A stage starts when all calls of those before it have
+// returned; the workers stay together from one to the next.
+func Stages(workers int, f func(stage, i int), counts ...int) {
+	most := 0
+	for _, n := range counts {
+		most = max(most, n)
+	}
+	w := min(Workers(workers), most)
 	if w <= 1 {
-		for i := range n {
-			f(i)
+		for s, n := range counts {
+			for i := range n {
+				f(s, i)
+			}
 		}
 		return
 	}
-	var (
-		next   atomic.Int64
-		first  atomic.Pointer[Panic]
-		helper sync.WaitGroup
-	)
-	work := func() {
-		defer func() {
-			if v := recover(); v != nil {
-				first.CompareAndSwap(nil, newPanic(v))
-				next.Store(int64(n))
-			}
-		}()
-		for {
-			i := int(next.Add(1) - 1)
-			if i >= n {
-				return
-			}
-			f(i)
-		}
+	r := &region{f: f, counts: counts}
+	for _, n := range counts {
+		r.total += max(0, n)
 	}
-	helper.Add(w - 1)
 	for range w - 1 {
-		go func() {
-			defer helper.Done()
-			work()
-		}()
+		summon(r)
 	}
-	work()
-	helper.Wait()
-	if p := first.Load(); p != nil {
+	r.work()
+	r.close()
+	if p := r.panic.Load(); p != nil {
 		panic(p)
 	}
 }

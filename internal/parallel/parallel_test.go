@@ -42,6 +42,27 @@ func TestForBoundsWorkers(t *testing.T) {
 	}
 }
 
+func TestStagesInOrder(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	counts := []int{5, 0, 1, 300, -2, 17}
+	for _, workers := range []int{1, 2, 4} {
+		var calls [6]atomic.Int64
+		Stages(workers, func(stage, _ int) {
+			for before, n := range counts[:stage] {
+				if got := calls[before].Load(); got != int64(max(0, n)) {
+					t.Errorf("workers %d: stage %d runs when %d of %d calls of stage %d have returned", workers, stage, got, n, before)
+				}
+			}
+			calls[stage].Add(1)
+		}, counts...)
+		for stage, n := range counts {
+			if got := calls[stage].Load(); got != int64(max(0, n)) {
+				t.Errorf("workers %d: %d calls of stage %d, want %d", workers, got, stage, max(0, n))
+			}
+		}
+	}
+}
+
 func TestForNests(t *testing.T) {
 	var calls atomic.Int64
 	For(0, 8, func(int) { For(0, 8, func(int) { calls.Add(1) }) })

@@ -119,8 +119,27 @@ func (f *file) copyRows512(src source) {
 	f.KMOVW(at(args, packMask), reg.K1)
 	f.KXNORW(reg.K2, reg.K2, reg.K2)
 	in := 64 / src.elem.bytes * src.bytes // source bytes of a vector
-	row, bulk, last := f.fresh("row"), f.fresh("bulk"), f.fresh("last")
+	row, bulk, last, done := f.fresh("row"), f.fresh("bulk"), f.fresh("last"), f.fresh("done")
 	d, q, n, pf := f.GP64(), f.GP64(), f.GP64(), f.GP64()
+
+	// Panels are two vectors wide.
+	pair := f.fresh("pair")
+	f.CMPQ(vecs, operand.I8(2))
+	f.JNE(operand.LabelRef(row))
+	f.Label(pair)
+	f.loadWide512(src, at(s, 0), reg.K2, 0)
+	f.loadWide512(src, at(s, in), reg.K1, 1)
+	for i := 0; i < 2*in; i += 64 {
+		f.PREFETCHT1(idx(s, ahead, 1, i))
+	}
+	f.VMOVUPS(zmm[0], at(dst, 0))
+	f.VMOVUPS(zmm[1], at(dst, 64))
+	f.ADDQ(dstStride, dst)
+	f.ADDQ(sStride, s)
+	f.DECQ(count)
+	f.JNZ(operand.LabelRef(pair))
+	f.JMP(operand.LabelRef(done))
+
 	f.Label(row)
 	f.MOVQ(dst, d)
 	f.MOVQ(s, q)
@@ -161,6 +180,7 @@ func (f *file) copyRows512(src source) {
 	f.ADDQ(sStride, s)
 	f.DECQ(count)
 	f.JNZ(operand.LabelRef(row))
+	f.Label(done)
 	f.VZEROUPPER()
 	f.RET()
 }
