@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"smelt/ensemble"
 	"smelt/eval"
 	"smelt/internal/kernel"
 	"smelt/nn"
@@ -19,15 +20,15 @@ type Ensemble struct {
 	Weights []float64 // of the members, for weighted
 }
 
-// ensemble is an ensemble under evaluation.
-type ensemble struct {
+// together is an ensemble under evaluation.
+type together struct {
 	e       *evaluation
 	how     *Ensemble
 	members []*subject
 }
 
 func (e *evaluation) newEnsemble(m EvalModel) (_ runner, err error) {
-	r := &ensemble{e: e, how: m.Ensemble}
+	r := &together{e: e, how: m.Ensemble}
 	if len(m.Ensemble.Members) < 2 {
 		return nil, errors.New("an ensemble has at least two members")
 	}
@@ -42,7 +43,7 @@ func (e *evaluation) newEnsemble(m EvalModel) (_ runner, err error) {
 	return r, nil
 }
 
-func (r *ensemble) describe(row *eval.Row) {
+func (r *together) describe(row *eval.Row) {
 	row.Kind = eval.KindEnsemble
 	var tower int64
 	for _, s := range r.members {
@@ -53,11 +54,11 @@ func (r *ensemble) describe(row *eval.Row) {
 	row.Relative = r.e.relative(row.Parameters, tower)
 }
 
-func (r *ensemble) on(t *evalTask) (answerer, error) {
+func (r *together) on(t *evalTask) (answerer, error) {
 	if t.images == nil {
 		return nil, fmt.Errorf("an ensemble combines classifiers, the task is of type %s", t.Type)
 	}
-	v := &votes{ensemble: r}
+	v := &votes{together: r}
 	for _, s := range r.members {
 		c, err := r.e.newClassifier(s, t)
 		if err != nil {
@@ -68,7 +69,7 @@ func (r *ensemble) on(t *evalTask) (answerer, error) {
 	return v, nil
 }
 
-func (r *ensemble) close() {
+func (r *together) close() {
 	for _, s := range r.members {
 		s.Close()
 	}
@@ -76,7 +77,7 @@ func (r *ensemble) close() {
 
 // votes answers a task with an ensemble.
 type votes struct {
-	*ensemble
+	*together
 	members []*classifier
 }
 
@@ -112,28 +113,21 @@ func (v *votes) answer(p *nn.Pass, lo, hi int) ([]eval.Answer, *eval.Routing, er
 }
 
 // combine returns the ensemble's probabilities [images, classes] for the
-// members' logits.
+// members' logits, which it overwrites.
 func (m *Ensemble) combine(logits []kernel.Matrix) (kernel.Matrix, error) {
-	out := kernel.New(logits[0].Rows, logits[0].Cols)
-	total := 0.0
-	for _, w := range m.Weights {
-		total += w
-	}
-	for i, x := range logits {
-		kernel.SoftmaxRows(x)
-		for r := range x.Rows {
-			to, from := out.Row(r), x.Row(r)
-			switch m.Method {
-			case "mean":
-				kernel.Axpy(1/float32(len(logits)), from, to)
-			case "weighted":
-				kernel.Axpy(float32(m.Weights[i]/total), from, to)
-			default:
-				for j, v := range from {
-					to[j] = max(to[j], v)
-				}
-			}
+	for _, x := range logits {
+		if err := ensemble.Probabilities(x, x); err != nil {
+			return x, err
 		}
 	}
-	return out, nil
+	out := kernel.New(logits[0].Rows, logits[0].Cols)
+	switch m.Method {
+	case "mean":
+		return out, ensemble.Mean(out, logits)
+	case "weighted":
+		return out, ensemble.Weighted(out, logits, m.Weights)
+	case "max":
+		return out, ensemble.Max(out, logits)
+	}
+	return out, fmt.Errorf("ensemble method %q: want mean, weighted or max", m.Method)
 }

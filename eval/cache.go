@@ -36,13 +36,13 @@ func (t *Task) Key(model, data string) string {
 	h := sha256.New()
 	asked := struct {
 		Type, Head, HeadTensor, Prompt, Separator string
-		Classes, Templates, Choices               []string
+		Classes, Templates, Choices, Stop         []string
 		Names                                     map[string][]string
 		MaxNewTokens, Context, Limit              int
 		Text                                      string
 	}{
 		t.Type, t.Head, t.HeadTensor, t.Prompt, t.Separator,
-		t.Classes, t.Templates, t.Choices, t.Names, t.MaxNewTokens, t.Context, t.Limit, t.Data.Text,
+		t.Classes, t.Templates, t.Choices, t.Stop, t.Names, t.MaxNewTokens, t.Context, t.Limit, t.Data.Text,
 	}
 	text, err := json.Marshal(asked)
 	if err != nil {

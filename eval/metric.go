@@ -91,7 +91,7 @@ func (t *Task) perplexity(answers []Answer, truths []Truth) Score {
 	return Score{Value: scale(mean), Low: scale(mean - half), High: scale(mean + half), N: len(answers)}
 }
 
-// tokenF1 is SQuAD's: the harmonic mean of precision and recall over the words
+// tokenF1 is that of SQuAD 2: the harmonic mean of precision and recall over the words
 // of two texts, without case, punctuation and articles.
 func tokenF1(got, want string) float64 {
 	a, b := words(got), words(want)

@@ -48,3 +48,15 @@ func (r *Routing) Share(expert string) (float64, bool) {
 	}
 	return float64(took) / float64(max(all, 1)), known
 }
+
+// ModuleShare returns the share of the tokens of module i that took an expert.
+func (r *Routing) ModuleShare(i int, expert string) float64 {
+	var took, all int64
+	for e, n := range r.Counts[i] {
+		all += n
+		if r.Experts[e] == expert {
+			took += n
+		}
+	}
+	return float64(took) / float64(max(all, 1))
+}

@@ -72,6 +72,7 @@ type Task struct {
 	Prompt       string   // with {field} for the fields of an example
 	Target       string   // text to text
 	MaxNewTokens int      // text to text
+	Stop         []string // text to text: texts that end an answer
 	Choices      []string // multiple choice: one "{field}" that is a list, or a text each
 	Answer       string   // multiple choice: the right one's index or text
 	Separator    string   // perplexity: between the documents of a text file
@@ -153,7 +154,7 @@ func (f *File) add(n node) error {
 		field{"corruption", t.Corrupt.read},
 		oneOrMore("classes", &t.Classes), texts("templates", &t.Templates),
 		str("head", &t.Head), str("head_tensor", &t.HeadTensor),
-		str("prompt", &t.Prompt), str("target", &t.Target), count("max_new_tokens", 1, 1<<16, &t.MaxNewTokens),
+		str("prompt", &t.Prompt), str("target", &t.Target), count("max_new_tokens", 1, 1<<16, &t.MaxNewTokens), oneOrMore("stop", &t.Stop),
 		oneOrMore("choices", &t.Choices), str("answer", &t.Answer),
 		str("separator", &t.Separator), count("context", 2, 1<<20, &t.Context),
 		field{"names", t.readNames},
@@ -298,6 +299,7 @@ func (t *Task) stray() error {
 		{"prompt", t.Prompt != "", text || choice},
 		{"target", t.Target != "", text},
 		{"max_new_tokens", t.MaxNewTokens > 0, text},
+		{"stop", len(t.Stop) > 0, text},
 		{"choices", len(t.Choices) > 0, choice},
 		{"answer", t.Answer != "", choice},
 		{"names", t.Names != nil, text || choice},

@@ -1,19 +1,20 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"smelt/engine"
 	"smelt/eval"
 	"smelt/internal/vfs"
+	"smelt/report"
 )
 
 // evalFlags are the options of smelt eval.
@@ -22,6 +23,7 @@ type evalFlags struct {
 	experts, ensembles      []string
 	only                    []string
 	corrupt                 string
+	sweep                   []string
 	limit                   int
 	noCache                 bool
 }
@@ -38,10 +40,14 @@ the base that --base or the task file names. --experts DIR is a row of its own, 
 is done by the expert that was fine-tuned for it (DIR holds a folder each); the others' accuracies
 are then given relative to it, too.
 
+--sweep expert-rank=4,8,16,router-rank=4,16 evaluates a fused model cut to each of these ranks; given
+BASE EXPERT... it fuses them once, to the largest, and evaluates base, experts and all ranks.
+
 Answers are kept in a cache, by the content of models and data: what is there is not computed again,
 and an evaluation that was killed goes on where it was.`,
 		Example: `  smelt eval base fused --tasks tasks.yaml
   smelt eval base avg=merged smile=fused --experts experts --ensemble mean --tasks tasks.yaml -o results
+  smelt eval base experts/* --tasks tasks.yaml --sweep expert-rank=4,8,16 --sweep router-rank=16 -o sweep
   smelt eval fused --tasks tasks.yaml --task digits --corrupt blur:3 --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.tasks == "" {
@@ -60,8 +66,9 @@ and an evaluation that was killed goes on where it was.`,
 	fl.StringArrayVar(&f.ensembles, "ensemble", nil, "[name=]mean, max or weighted:EXPERT=WEIGHT,...: combine the experts' probabilities")
 	fl.StringSliceVar(&f.only, "task", nil, "run these tasks only")
 	fl.StringVar(&f.corrupt, "corrupt", "", "disturb all images: noise, blur or contrast, with :1 to :5 for the severity")
+	fl.StringArrayVar(&f.sweep, "sweep", nil, "expert-rank=R,R,... and router-rank=R,R,...: ranks to cut a fused model to")
 	fl.IntVar(&f.limit, "limit", 0, "use the first so many examples of each task")
-	fl.StringVarP(&f.out, "out", "o", "", "folder for results.json, results.csv and results.md")
+	fl.StringVarP(&f.out, "out", "o", "", "folder for results.json, results.csv, results.md and figures (SVG, PNG, CSV)")
 	fl.StringVar(&f.cache, "cache", "", "folder of the cache (default: smelt/eval in the user's cache folder)")
 	fl.BoolVar(&f.noCache, "no-cache", false, "neither read nor write the cache")
 	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
@@ -80,16 +87,17 @@ func (a *app) runEval(cmd *cobra.Command, args []string, f *evalFlags) error {
 	if err != nil {
 		return err
 	}
-	models, err := a.evalModels(args, f)
+	models, done, err := a.evalModels(cmd.Context(), args, f, opt)
 	if err != nil {
 		return err
 	}
+	defer done()
 	t := &table{w: a.out, live: terminal(a.out)}
 	if a.json {
 		t.w = io.Discard
 	}
 	opt.OnCell, opt.OnRow = t.cell, t.row
-	r, err := engine.Evaluate(cmd.Context(), a.fs, file, models, opt, a.progress())
+	r, err := engine.Evaluate(cmd.Context(), a.fs, file, models, opt, a.examples())
 	t.end()
 	if err != nil {
 		return err
@@ -102,7 +110,7 @@ func (a *app) runEval(cmd *cobra.Command, args []string, f *evalFlags) error {
 			fmt.Fprintf(w, "95 %% confidence intervals: ±%.1f to ±%.1f points\n", low, high)
 		}
 		if f.out != "" {
-			fmt.Fprintf(w, "%s: results.json, results.csv, results.md\n", f.out)
+			fmt.Fprintf(w, "%s: results.json, results.csv, results.md and the figures\n", f.out)
 		}
 	})
 }
@@ -130,10 +138,10 @@ func (f *evalFlags) options(a *app) (opt engine.EvalOptions, err error) {
 
 // evalModels makes the rows of the table: the models in the order of the
 // arguments, the sets of experts before the second of them, ensembles last.
-func (a *app) evalModels(args []string, f *evalFlags) (models []engine.EvalModel, err error) {
-	for _, s := range sources(args) {
-		models = append(models, engine.EvalModel{Name: s.Name, Path: s.Path})
-	}
+// done removes what was made for them.
+func (a *app) evalModels(ctx context.Context, args []string, f *evalFlags, opt engine.EvalOptions) (models []engine.EvalModel, done func(), err error) {
+	done = func() {}
+	members := sources(args)
 	var sets []engine.EvalModel
 	for _, arg := range f.experts {
 		name, dir, named := strings.Cut(arg, "=")
@@ -142,24 +150,36 @@ func (a *app) evalModels(args []string, f *evalFlags) (models []engine.EvalModel
 		}
 		experts, err := engine.ExpertFolder(a.fs, dir)
 		if err != nil {
-			return nil, err
+			return nil, done, err
 		}
 		sets = append(sets, engine.EvalModel{Name: name, Path: dir, Experts: experts})
 	}
+	if len(f.sweep) > 0 {
+		if len(sets) == 0 && len(args) > 1 {
+			sets = append(sets, engine.EvalModel{Name: "individual", Experts: members[1:]})
+		}
+		models, done, err = a.sweep(ctx, members, f.sweep, opt)
+		if err != nil {
+			return nil, done, err
+		}
+	} else {
+		for _, s := range members {
+			models = append(models, engine.EvalModel{Name: s.Name, Path: s.Path})
+		}
+	}
 	at := min(1, len(models))
 	models = append(models[:at:at], append(sets, models[at:]...)...)
-	members := sources(args)
 	if len(sets) > 0 {
 		members = sets[0].Experts
 	}
 	for _, arg := range f.ensembles {
 		m, err := ensemble(arg, members)
 		if err != nil {
-			return nil, err
+			return nil, done, err
 		}
 		models = append(models, m)
 	}
-	return models, nil
+	return models, done, nil
 }
 
 // ensemble reads [name=]mean, max or weighted:EXPERT=WEIGHT,...
@@ -209,11 +229,17 @@ func (a *app) writeResults(dir string, r *eval.Results) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string]string{
-		"results.json": string(text) + "\n", "results.csv": r.CSV(), "results.md": r.Markdown(),
-	} {
-		path := filepath.Join(dir, name)
-		if err := vfs.WriteFile(a.fs, path+".tmp", []byte(content)); err != nil {
+	files, err := engine.EvalFigures(r)
+	if err != nil {
+		return err
+	}
+	files = append(files,
+		report.File{Path: "results.json", Data: append(text, '\n')},
+		report.File{Path: "results.csv", Data: []byte(r.CSV())},
+		report.File{Path: "results.md", Data: []byte(r.Markdown())})
+	for _, x := range files {
+		path := filepath.Join(dir, filepath.FromSlash(x.Path))
+		if err := vfs.WriteFile(a.fs, path+".tmp", x.Data); err != nil {
 			return err
 		}
 		if err := a.fs.Rename(path+".tmp", path); err != nil {
@@ -221,67 +247,4 @@ func (a *app) writeResults(dir string, r *eval.Results) error {
 		}
 	}
 	return nil
-}
-
-// table prints results as they come: on a terminal cell by cell, elsewhere row
-// by row.
-type table struct {
-	w      io.Writer
-	live   bool
-	widths []int
-	open   bool // the last line has no end yet
-}
-
-// cell shows a row under way.
-func (t *table) cell(r *eval.Results, row, _ int) {
-	if t.live {
-		t.head(r)
-		fmt.Fprint(t.w, "\r")
-		t.line(r.Line(&r.Rows[row]))
-		t.open = true
-	}
-}
-
-// row shows a row that is done.
-func (t *table) row(r *eval.Results, row int) {
-	t.head(r)
-	if t.live {
-		fmt.Fprint(t.w, "\r")
-	}
-	t.line(r.Line(&r.Rows[row]))
-	fmt.Fprintln(t.w)
-	t.open = false
-}
-
-// end leaves the cursor on a line of its own.
-func (t *table) end() {
-	if t.open {
-		fmt.Fprintln(t.w)
-	}
-}
-
-func (t *table) head(r *eval.Results) {
-	if t.widths != nil {
-		return
-	}
-	head := r.Header()
-	for _, h := range head {
-		t.widths = append(t.widths, max(utf8.RuneCountInString(h), 5))
-	}
-	for i := range r.Rows {
-		t.widths[0] = max(t.widths[0], utf8.RuneCountInString(r.Rows[i].Model))
-	}
-	t.line(head)
-	fmt.Fprintln(t.w)
-}
-
-func (t *table) line(cells []string) {
-	for i, c := range cells {
-		space := strings.Repeat(" ", max(0, t.widths[i]-utf8.RuneCountInString(c)))
-		if i == 0 {
-			fmt.Fprint(t.w, c+space)
-		} else {
-			fmt.Fprint(t.w, "  "+space+c)
-		}
-	}
 }
