@@ -3,7 +3,7 @@
     python bench/fuse/run.py --out DIR [--only clip,qwen2,mistral] [--quick] [--keep]
 
 Checkpoints of synthetic weights are made in a temporary folder by tools/synth.
-Memory of smelt is the peak of RssAnon, that is without mapped files, sampled
+--quick measures once, without verifying the output. Memory of smelt is the peak of RssAnon, that is without mapped files, sampled
 every 10 ms; the peer's is its peak resident memory. Writes fuse.json and
 fuse.md into DIR.
 
@@ -80,8 +80,11 @@ class Bench:
             subprocess.run(["go", "build", "-o", out, pkg], cwd=ROOT, check=True)
 
     def pool(self, shape, experts, dtype, layers=0):
-        pool = self.work / shape
-        subprocess.run([self.synth, "-shape", shape, "-experts", str(experts), "-dtype", dtype, "-layers", str(layers), "-o", pool], check=True)
+        pool, part = self.work / shape, self.work / f"{shape}.part"
+        if not pool.exists():  # --keep left it
+            shutil.rmtree(part, ignore_errors=True)
+            subprocess.run([self.synth, "-shape", shape, "-experts", str(experts), "-dtype", dtype, "-layers", str(layers), "-o", part], check=True)
+            part.rename(pool)
         return pool / "base", sorted(pool.glob("expert-*"))
 
     def fuse(self, base, experts, *options, cold=False, rounds=1):
@@ -115,6 +118,8 @@ class Bench:
         return {"seconds": total, "read": read, "bytes": folder_bytes(base, *experts) + folder_bytes(out)}
 
     def verify(self, base, experts):
+        if self.quick:
+            return
         subprocess.run([self.smelt, "verify", self.work / "fused", base, *experts], check=True, stdout=subprocess.DEVNULL)
 
     def clip(self):
@@ -177,7 +182,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, required=True)
     p.add_argument("--only", default="clip,qwen2,mistral")
     p.add_argument("--quick", action="store_true")
-    p.add_argument("--keep", action="store_true", help="leave the checkpoints in DIR/work")
+    p.add_argument("--keep", action="store_true", help="leave the checkpoints in DIR/work, and use them if they are there")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     work = a.out / "work" if a.keep else pathlib.Path(tempfile.mkdtemp(dir=a.out))
