@@ -65,6 +65,11 @@ said "$python" "$here/exports_check.py" --smelt "$smelt"
 echo "== fused models of every family in transformers"
 said "$python" "$here/transformers_check.py" --quick --smelt "$smelt"
 
+echo "== accuracies of the bundled pools, as smelt eval and as transformers see them"
+for folder in examples/pools/*/; do
+  said "$python" "$here/accuracy.py" --smelt "$smelt" "$folder"
+done
+
 if [ -d "$shared/tokenizers" ]; then
   echo "== tokenizers"
   said tools/golden/tokenizer/parity.sh "$python" "$shared/tokenizers" "$vision/base" 10000
