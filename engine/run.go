@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -71,7 +72,7 @@ type LabelScore struct {
 
 // Classify labels images by CLIP's text tower: each label is put into every
 // template at {}, and the mean of the embeddings is the label's.
-func (m *Model) Classify(p *nn.Pass, images, labels, templates []string) ([]Classified, error) {
+func (m *Model) Classify(p *nn.Pass, images, labels, templates []string, progress Progress) ([]Classified, error) {
 	if m.CLIP == nil || m.CLIP.Vision == nil || m.CLIP.Text == nil {
 		return nil, fmt.Errorf("checkpoint %s: a %s model does not classify images: that takes a CLIP model with both towers", m.Dir(), m.Type)
 	}
@@ -101,11 +102,7 @@ func (m *Model) Classify(p *nn.Pass, images, labels, templates []string) ([]Clas
 		if err != nil {
 			return err
 		}
-		pixels, err := m.pixels(images)
-		if err != nil {
-			return err
-		}
-		x, err := m.EmbedImages(p, pixels)
+		x, err := m.embedImages(p, images, progress)
 		if err != nil {
 			return err
 		}
@@ -132,16 +129,52 @@ func (m *Model) Classify(p *nn.Pass, images, labels, templates []string) ([]Clas
 	return out, err
 }
 
-// pixels reads and prepares images as the checkpoint's processor says.
-func (m *Model) pixels(images []string) (kernel.Matrix, error) {
+// passImages is how many images a pass takes: enough to be bound by arithmetic.
+const passImages = 32
+
+// embedImages returns the embeddings of image files, prepared as the
+// checkpoint's processor says, a batch at a time.
+func (m *Model) embedImages(p *nn.Pass, images []string, progress Progress) (rows kernel.Matrix, err error) {
 	if len(images) == 0 {
-		return kernel.Matrix{}, errors.New("no images")
+		return rows, errors.New("no images")
 	}
 	proc, err := processor.Load(m.Dir())
 	if err != nil {
-		return kernel.Matrix{}, err
+		return rows, err
 	}
-	var pixels kernel.Matrix
+	progress.start("images", fileBytes(images))
+	defer progress.done()
+	for lo := 0; lo < len(images); lo += passImages {
+		batch := images[lo:min(lo+passImages, len(images))]
+		pixels, err := pixelsOf(proc, batch)
+		if err != nil {
+			return rows, err
+		}
+		x, err := m.EmbedImages(p, pixels)
+		if err != nil {
+			return rows, err
+		}
+		if lo == 0 {
+			rows = kernel.New(len(images), x.Cols)
+		}
+		copy(rows.Data[lo*x.Cols:], x.Data)
+		progress.add(fileBytes(batch))
+	}
+	return rows, nil
+}
+
+// fileBytes is the size of the files that there are.
+func fileBytes(names []string) (total int64) {
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			total += info.Size()
+		}
+	}
+	return total
+}
+
+// pixelsOf reads and prepares images of one size.
+func pixelsOf(proc *processor.Image, images []string) (pixels kernel.Matrix, err error) {
 	for i, name := range images {
 		x, err := proc.ProcessFile(name)
 		if err != nil {
@@ -159,14 +192,10 @@ func (m *Model) pixels(images []string) (kernel.Matrix, error) {
 }
 
 // Embed returns one row for each text, or for each image.
-func (m *Model) Embed(p *nn.Pass, texts, images []string) (rows kernel.Matrix, err error) {
-	err = vfs.Guard(func() error {
+func (m *Model) Embed(p *nn.Pass, texts, images []string, progress Progress) (rows kernel.Matrix, err error) {
+	err = vfs.Guard(func() (err error) {
 		if len(images) > 0 {
-			pixels, err := m.pixels(images)
-			if err != nil {
-				return err
-			}
-			rows, err = m.EmbedImages(p, pixels)
+			rows, err = m.embedImages(p, images, progress)
 			return err
 		}
 		tok, err := tokenizer.Open(m.Dir())

@@ -133,7 +133,8 @@ func (w *Weights) get(name string) (t tensor.Tensor, ok bool, err error) {
 	return t, true, err
 }
 
-// Bytes returns the size of all tensors as stored: what is mapped.
+// Bytes returns the size of all tensors as stored: what is mapped, and never
+// copied to another type.
 func (w *Weights) Bytes() int64 { return w.checkpoint.Bytes() }
 
 // DType returns the type of the largest part of the weights.

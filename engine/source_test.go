@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -240,6 +241,74 @@ func TestModelUse(t *testing.T) {
 		if _, err := m.EmbedImages(p, kernel.New(1, 3*21*21)); (name == "clip") != (err == nil) {
 			t.Errorf("%s: images: %v", name, err)
 		}
+	}
+}
+
+// Likelihoods of continuations in one batch are those of the tokens one by one.
+func TestLogLikelihoods(t *testing.T) {
+	prompt, tails := []int{5, 60, 3, 44, 21}, [][]int{{7, 30, 1}, {18}, {52, 2}}
+	for _, name := range []string{"qwen2", "t5", "clip"} {
+		m, err := OpenModel(vfs.OS, filepath.Join("testdata", "models", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		p := &nn.Pass{}
+		got, err := m.LogLikelihoods(p, prompt, tails)
+		if name == "clip" {
+			if err == nil || !strings.Contains(err.Error(), "does not generate") {
+				t.Errorf("clip: %v", err)
+			}
+			continue
+		}
+		if err != nil || len(got) != len(tails) {
+			t.Fatalf("%s: %v, %v", name, got, err)
+		}
+		for i, tail := range tails {
+			s, ids, err := m.NewSession(p, prompt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 0.0
+			for _, id := range tail {
+				logits, err := s.Step(ids)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want += generate.LogProb(logits, id)
+				ids = []int{id}
+			}
+			if d := got[i] - want; !(d < 1e-4 && d > -1e-4) {
+				t.Errorf("%s: continuation %d: %v, want %v", name, i, got[i], want)
+			}
+		}
+		for _, bad := range [][][]int{{{}}, {{1 << 20}}, {{1, 1 << 20}}, {{-1}}} {
+			if _, err := m.LogLikelihoods(p, prompt, bad); err == nil {
+				t.Errorf("%s: continuations %v are taken", name, bad)
+			}
+		}
+	}
+}
+
+// A model keeps its weights where they are mapped: what it adds is small, for
+// bf16 far below what a float32 copy would take.
+func TestModelMemory(t *testing.T) {
+	heap := func() int64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	for _, name := range []string{"causal", "vision"} {
+		before := heap()
+		m, err := OpenModel(vfs.OS, filepath.Join("..", "examples", "pools", name, "base"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if added := heap() - before; added > m.Bytes()/2 {
+			t.Errorf("%s: opening a model of %d bytes took %d of memory", name, m.Bytes(), added)
+		}
+		m.Close()
 	}
 }
 

@@ -35,6 +35,20 @@ func (c *Cache) Reset() { c.len = 0 }
 // Truncate forgets all but the first n tokens.
 func (c *Cache) Truncate(n int) { c.len = min(c.len, max(n, 0)) }
 
+// Fork returns a copy of the tokens so far, with room for n more.
+func (c *Cache) Fork(n int) (*Cache, error) {
+	f := NewCache(len(c.layers), c.width, c.limit)
+	if err := f.Reserve(c.len + n); err != nil {
+		return nil, err
+	}
+	for i, l := range c.layers {
+		copy(f.layers[i].k, l.k[:c.len*c.width])
+		copy(f.layers[i].v, l.v[:c.len*c.width])
+	}
+	f.len = c.len
+	return f, nil
+}
+
 // Reserve makes room for n tokens in all, so that passes up to there allocate
 // nothing.
 func (c *Cache) Reserve(n int) error {

@@ -50,7 +50,7 @@ func Read(r io.Reader) (image.Image, error) {
 		return nil, fmt.Errorf("processor: image: %w", err)
 	}
 	if c.Width < 1 || c.Height < 1 || c.Height > maxPixels/c.Width {
-		return nil, fmt.Errorf("processor: %s image of %d×%d pixels, want 1 to %d", format, c.Width, c.Height, maxPixels)
+		return nil, fmt.Errorf("processor: %s image of %d×%d pixels, want 1 to %d: scale it down", format, c.Width, c.Height, maxPixels)
 	}
 	img, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {

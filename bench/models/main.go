@@ -4,9 +4,9 @@
 //	models -dir DIR -task images|encode|prompt|decode [-batch 32] [-tokens 512]
 //
 // For every line on stdin it runs the task once and prints the seconds that it
-// took, and the processor's. The line "read" reads the same number of bytes as
-// the model has from memory instead, the floor of a decoding step. The first
-// line of its output describes the model.
+// took, and the processor's. The line "read" reads instead as many bytes from
+// memory as the task's model and cache have, the floor of a decoding step. The
+// first line of its output describes the model.
 package main
 
 import (
@@ -56,7 +56,12 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	about, err := json.Marshal(map[string]any{"type": m.Type, "bytes": m.Bytes(), "fused": m.Fused != nil})
+	size := m.Bytes()
+	if *task == "decode" { // which reads the keys and values of the prompt, too
+		c := m.Llama.Config
+		size += int64(*tokens * c.NumHiddenLayers * c.NumKeyValueHeads * c.HeadDim * 2 * 4)
+	}
+	about, err := json.Marshal(map[string]any{"type": m.Type, "bytes": size, "fused": m.Fused != nil})
 	if err != nil {
 		fail(err)
 	}
@@ -70,7 +75,7 @@ func main() {
 		work := run
 		if lines.Text() == "read" {
 			if memory == nil {
-				memory = make([]byte, m.Bytes()&^4095)
+				memory = make([]byte, size&^4095)
 				for i := 0; i < len(memory); i += 1024 {
 					memory[i] = 1
 				}

@@ -5,23 +5,56 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/metrics"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"smelt/engine"
 	"smelt/internal/kernel"
 	"smelt/nn"
 )
 
+// runs holds the options of all commands that run a model.
+type runs struct{ exact bool }
+
+func (r *runs) flags(a *app, fl *pflag.FlagSet) {
+	fl.BoolVar(&r.exact, "exact", false, "do not round the inputs of products with bf16 weights: slower where the CPU has instructions for it")
+	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
+}
+
 // model opens a checkpoint to run it.
-func (a *app) model(dir string) (*engine.Model, *nn.Pass, error) {
+func (r *runs) model(a *app, dir string) (*engine.Model, *nn.Pass, error) {
 	if err := kernel.ChoiceError(); err != nil {
 		a.warn([]string{err.Error()})
 	}
 	m, err := engine.OpenModel(a.fs, dir)
-	return m, &nn.Pass{Workers: a.workers}, err
+	return m, &nn.Pass{Workers: a.workers, Exact: r.exact}, err
+}
+
+// memory is what a run took. Weights are the mapped files, in their stored
+// type; the program's own memory holds all else: activations, caches, tables.
+type memory struct {
+	Weights int64  `json:"weights_mapped"`
+	DType   string `json:"dtype"`
+	Own     int64  `json:"own"`
+}
+
+func memoryOf(m *engine.Model) memory {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+	metrics.Read(sample)
+	var own uint64
+	for _, s := range sample {
+		own += s.Value.Uint64()
+	}
+	return memory{Weights: m.Bytes(), DType: m.DType().String(), Own: int64(own)}
+}
+
+// report prints the memory to standard error.
+func (m memory) report(a *app) {
+	fmt.Fprintf(a.err, "memory: weights %s mapped (%s), %s beside them\n", bytes(m.Weights), m.DType, bytes(m.Own))
 }
 
 func (a *app) classify() *cobra.Command {
@@ -29,6 +62,7 @@ func (a *app) classify() *cobra.Command {
 		images, labels, templates []string
 		file                      string
 		routing                   bool
+		r                         runs
 	)
 	cmd := &cobra.Command{
 		Use:   "classify MODEL --image FILE... --labels A,B,C",
@@ -43,14 +77,14 @@ Each label is put into every template at {}; the mean of the text embeddings is 
 			if file != "" {
 				lines, err := readLines(file)
 				if err != nil {
-					return err
+					return fmt.Errorf("labels file: %w", err)
 				}
 				labels = append(labels, lines...)
 			}
 			if len(images) == 0 || len(labels) < 2 {
 				return fmt.Errorf("classify wants at least one --image and two labels, got %d and %d", len(images), len(labels))
 			}
-			m, pass, err := a.model(args[0])
+			m, pass, err := r.model(a, args[0])
 			if err != nil {
 				return err
 			}
@@ -58,13 +92,18 @@ Each label is put into every template at {}; the mean of the text embeddings is 
 			out := struct {
 				Images  []engine.Classified `json:"images"`
 				Routing *engine.Routes      `json:"routing,omitempty"`
+				Memory  memory              `json:"memory"`
 			}{}
 			if routing {
-				out.Routing = m.Watch(pass)
+				if out.Routing, err = watch(m, pass); err != nil {
+					return err
+				}
 			}
-			if out.Images, err = m.Classify(pass, images, labels, templates); err != nil {
+			if out.Images, err = m.Classify(pass, images, labels, templates, a.progress()); err != nil {
 				return err
 			}
+			out.Memory = memoryOf(m)
+			out.Memory.report(a)
 			return a.print(out, func(w io.Writer) {
 				tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				for _, c := range out.Images {
@@ -85,12 +124,15 @@ Each label is put into every template at {}; the mean of the text embeddings is 
 	fl.StringVar(&file, "labels-file", "", "file with a label a line")
 	fl.StringArrayVar(&templates, "template", []string{"a photo of a {}"}, "text around a label")
 	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer")
-	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
+	r.flags(a, fl)
 	return cmd
 }
 
 func (a *app) embed() *cobra.Command {
-	var texts, images []string
+	var (
+		texts, images []string
+		r             runs
+	)
 	cmd := &cobra.Command{
 		Use:   "embed MODEL --text T... | --image FILE...",
 		Short: "Print the embeddings of texts or images, one a line",
@@ -99,20 +141,26 @@ func (a *app) embed() *cobra.Command {
 			if (len(texts) == 0) == (len(images) == 0) {
 				return fmt.Errorf("embed wants --text or --image, one of them")
 			}
-			m, pass, err := a.model(args[0])
+			m, pass, err := r.model(a, args[0])
 			if err != nil {
 				return err
 			}
 			defer m.Close()
-			x, err := m.Embed(pass, texts, images)
+			x, err := m.Embed(pass, texts, images, a.progress())
 			if err != nil {
 				return err
 			}
+			mem := memoryOf(m)
+			mem.report(a)
 			rows := make([][]float32, x.Rows)
 			for i := range rows {
 				rows[i] = x.Row(i)
 			}
-			return a.print(rows, func(w io.Writer) {
+			out := struct {
+				Embeddings [][]float32 `json:"embeddings"`
+				Memory     memory      `json:"memory"`
+			}{rows, mem}
+			return a.print(out, func(w io.Writer) {
 				for _, row := range rows {
 					fmt.Fprintln(w, strings.Trim(fmt.Sprint(row), "[]"))
 				}
@@ -121,112 +169,17 @@ func (a *app) embed() *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&texts, "text", nil, "text to embed")
 	cmd.Flags().StringArrayVar(&images, "image", nil, "image to embed")
-	cmd.Flags().IntVar(&a.workers, "workers", 0, "threads (default all)")
+	r.flags(a, cmd.Flags())
 	return cmd
 }
 
-func (a *app) generate() *cobra.Command {
-	var (
-		prompt  engine.Prompt
-		max     int
-		temp    float32
-		topK    int
-		topP    float32
-		minP    float32
-		penalty float32
-		seed    uint64
-		stops   []string
-		greedy  bool
-		routing bool
-	)
-	cmd := &cobra.Command{
-		Use:   "generate MODEL --prompt TEXT",
-		Short: "Continue a text with a language model",
-		Long: `Continue a text with a language model of the Llama family or T5, dense or fused.
-
-What is not given comes from the checkpoint's generation_config.json. The prompt - reads standard
-input.`,
-		Example: `  smelt generate fused --prompt 'The capital of France is' --max-tokens 20
-  smelt generate fused --chat --prompt 'Solve 3x = 12.' --temperature 0.7 --seed 1`,
-		Args: needs(1, 1, "one model"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if prompt.Text == "-" {
-				text, err := io.ReadAll(io.LimitReader(os.Stdin, 64<<20))
-				if err != nil {
-					return err
-				}
-				prompt.Text = string(text)
-			}
-			m, pass, err := a.model(args[0])
-			if err != nil {
-				return err
-			}
-			defer m.Close()
-			o, err := m.GenerationOptions()
-			if err != nil {
-				return err
-			}
-			given := cmd.Flags().Changed
-			for name, set := range map[string]func(){
-				"max-tokens":         func() { o.MaxNewTokens = max },
-				"temperature":        func() { o.Temperature, o.Sample = temp, temp > 0 },
-				"top-k":              func() { o.TopK, o.Sample = topK, true },
-				"top-p":              func() { o.TopP, o.Sample = topP, true },
-				"min-p":              func() { o.MinP, o.Sample = minP, true },
-				"repetition-penalty": func() { o.RepetitionPenalty = penalty },
-				"seed":               func() { o.Seed = seed },
-				"stop":               func() { o.Stop = stops },
-			} {
-				if given(name) {
-					set()
-				}
-			}
-			if greedy {
-				o.Sample = false
-			}
-			var routes *engine.Routes
-			if routing {
-				routes = m.Watch(pass)
-			}
-			emit := func(piece string) error {
-				_, err := io.WriteString(a.out, piece)
-				return err
-			}
-			if a.json {
-				emit = nil
-			}
-			res, err := m.Generate(cmd.Context(), pass, prompt, o, emit)
-			if err != nil {
-				return err
-			}
-			out := struct {
-				Text    string         `json:"text"`
-				Tokens  []int          `json:"tokens"`
-				Reason  string         `json:"reason"`
-				Routing *engine.Routes `json:"routing,omitempty"`
-			}{res.Text, res.IDs, string(res.Reason), routes}
-			return a.print(out, func(w io.Writer) {
-				fmt.Fprintln(w)
-				printRoutes(w, routes)
-			})
-		},
+// watch makes the passes of p count the experts' tokens.
+func watch(m *engine.Model, p *nn.Pass) (*engine.Routes, error) {
+	routes := m.Watch(p)
+	if routes == nil {
+		return nil, fmt.Errorf("--show-routing: %s is a dense model: it has no experts to choose from", m.Dir())
 	}
-	fl := cmd.Flags()
-	fl.StringVar(&prompt.Text, "prompt", "", "text to continue; - reads standard input")
-	fl.BoolVar(&prompt.Chat, "chat", false, "put the prompt into the model's chat template")
-	fl.StringVar(&prompt.System, "system", "", "the system's turn of a chat")
-	fl.IntVar(&max, "max-tokens", 0, "most tokens to generate (default as many as fit)")
-	fl.Float32Var(&temp, "temperature", 0, "sample with this temperature; 0 takes the most likely token")
-	fl.IntVar(&topK, "top-k", 0, "sample among the k most likely")
-	fl.Float32Var(&topP, "top-p", 0, "sample among the most likely that make up p")
-	fl.Float32Var(&minP, "min-p", 0, "sample among those of at least p times the best")
-	fl.Float32Var(&penalty, "repetition-penalty", 1, "make tokens that appeared less likely")
-	fl.Uint64Var(&seed, "seed", 0, "the same seed gives the same text")
-	fl.StringArrayVar(&stops, "stop", nil, "text that ends the generation")
-	fl.BoolVar(&greedy, "greedy", false, "take the most likely token whatever the checkpoint says")
-	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer")
-	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
-	return cmd
+	return routes, nil
 }
 
 // printRoutes writes a table: tokens per expert, module by module.
@@ -246,7 +199,7 @@ func printRoutes(w io.Writer, r *engine.Routes) {
 	tw.Flush()
 }
 
-// readLines reads a file of one label a line.
+// readLines reads the lines of a file that are not blank.
 func readLines(name string) ([]string, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -300,6 +300,9 @@ func (s *Session) Context() int { return s.cache.Limit() }
 // Len returns the number of tokens so far.
 func (s *Session) Len() int { return s.cache.Len() }
 
+// Cache holds the session's tokens; it is the session's own.
+func (s *Session) Cache() *nn.Cache { return s.cache }
+
 // Reserve makes room for n tokens in all.
 func (s *Session) Reserve(n int) error { return s.cache.Reserve(n) }
 

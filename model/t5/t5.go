@@ -330,6 +330,9 @@ func (s *Session) Context() int { return 0 }
 // Len returns the number of the decoder's tokens so far.
 func (s *Session) Len() int { return s.cache.Len() }
 
+// Truncate forgets all but the first n of the decoder's tokens.
+func (s *Session) Truncate(n int) { s.cache.Truncate(n) }
+
 // Reserve makes room for n tokens in all.
 func (s *Session) Reserve(n int) error {
 	if err := s.cache.Reserve(n); err != nil {
