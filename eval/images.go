@@ -254,7 +254,7 @@ func (im *Images) open(fsys vfs.FS, f *File, t *Task) error {
 		v, _ := rows.list[i].Get(t.Data.Image)
 		img, err := decode(fsys, v, filepath.Dir(rows.file(i)))
 		if err != nil {
-			return picture{}, fmt.Errorf("%s: image %d: %w", rows.file(i), i, err)
+			return picture{}, fmt.Errorf("%s: %w", rows.place(i), err)
 		}
 		return picture{decoded: img}, nil
 	}
