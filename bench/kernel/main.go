@@ -2,7 +2,7 @@
 // beside OpenBLAS and oneDNN (through numpy and torch), turn by turn in the same
 // run, and prints a Markdown fragment; -json writes the figures as well.
 //
-//	go run ./bench/kernel -python PYTHON [-json FILE] [-rounds 15]
+//	go run ./bench/kernel -python PYTHON [-json FILE] [-rounds 15] [-only 'GEMM 1024']
 //
 // Our and the peer's figures are medians over the rounds; their ratio is the
 // median of the rounds' ratios, so that a slow moment of the machine touches both
@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"sort"
@@ -37,9 +38,14 @@ func main() {
 	script := flag.String("peer", filepath.Join("bench", "kernel", "peer.py"), "the peer's script")
 	out := flag.String("json", "", "write the figures to this file")
 	rounds := flag.Int("rounds", 15, "rounds per figure")
+	only := flag.String("only", "", "measure only what this regular expression matches")
 	byCPU := flag.Bool("cpu", false, "one thread, by its CPU seconds instead of the wall clock, for a machine that others share")
 	flag.Parse()
-	if err := run(*python, *script, *out, *rounds, *byCPU); err != nil {
+	match, err := regexp.Compile(*only)
+	if err == nil {
+		err = run(*python, *script, *out, match, *rounds, *byCPU)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/kernel:", err)
 		os.Exit(1)
 	}
@@ -68,7 +74,7 @@ type Report struct {
 	Rows     []Row             `json:"rows"`
 }
 
-func run(python, script, out string, rounds int, byCPU bool) error {
+func run(python, script, out string, only *regexp.Regexp, rounds int, byCPU bool) error {
 	r := Report{Machine: machine(), Go: runtime.Version(), Variant: kernel.Variant(), Clock: "wall"}
 	start := time.Now()
 	clock, most := func() time.Duration { return time.Since(start) }, 2
@@ -88,7 +94,7 @@ func run(python, script, out string, rounds int, byCPU bool) error {
 				return err
 			}
 		}
-		b := bench{threads: threads, rounds: rounds, peer: p, clock: clock, byCPU: byCPU}
+		b := bench{threads: threads, only: only, rounds: rounds, peer: p, clock: clock, byCPU: byCPU}
 		if err := b.all(); err != nil {
 			return err
 		}
@@ -132,6 +138,7 @@ func (r Report) markdown(w io.Writer) {
 // bench measures with one number of threads.
 type bench struct {
 	threads, rounds int
+	only            *regexp.Regexp
 	peer            *peer
 	clock           func() time.Duration
 	byCPU           bool
@@ -154,16 +161,21 @@ func (b *bench) floorRate(floor func() float64) float64 {
 
 func (b *bench) all() error {
 	for _, s := range []struct {
-		m, n, k int
-		transB  bool
+		m, n, k        int
+		transA, transB bool
 	}{
-		{1024, 1024, 1024, false},
-		{4096, 32, 4096, false},
-		{4096, 144, 14336, false},
-		{3200, 768, 3072, false},
-		{3200, 768, 3072, true},
+		{1024, 1024, 1024, false, false},
+		{4096, 32, 4096, false, false},
+		{4096, 144, 14336, false, false},
+		{3200, 768, 3072, false, false},
+		{3200, 768, 3072, false, true},
+		{48, 768, 768, false, false},
+		{768, 48, 768, false, true},
+		{768, 48, 768, true, false},
+		{3072, 48, 768, false, true},
+		{48, 3072, 768, false, false},
 	} {
-		if err := b.gemm(s.m, s.n, s.k, s.transB); err != nil {
+		if err := b.gemm(s.m, s.n, s.k, s.transA, s.transB); err != nil {
 			return err
 		}
 	}
@@ -190,6 +202,9 @@ const settle = 300 * time.Millisecond
 // measure adds a row: work is done by each call of ours, per second of which
 // the rate is counted; floor returns its work; request asks the peer.
 func (b *bench) measure(row Row, work float64, ours func(), floor func() float64, request string) error {
+	if !b.only.MatchString(row.What) {
+		return nil
+	}
 	row.Threads = b.threads
 	var rates, floors, theirs, ofPeer []float64
 	ours()
@@ -223,15 +238,30 @@ func (b *bench) measure(row Row, work float64, ours func(), floor func() float64
 
 func (b *bench) fma() float64 { return floor.FMA(b.threads) }
 
-func (b *bench) gemm(m, n, k int, transB bool) error {
+// gemm measures a product in float32; a small one is repeated.
+func (b *bench) gemm(m, n, k int, transA, transB bool) error {
+	what := fmt.Sprintf("GEMM %d×%d×%d", m, n, k)
 	x, y, c := random(m, k), random(k, n), kernel.New(m, n)
-	what, trans := fmt.Sprintf("GEMM %d×%d×%d", m, n, k), 0
-	if transB {
-		y, what, trans = random(n, k), what+", b transposed", 1
+	if transA {
+		x, what = random(k, m), what+", a transposed"
 	}
-	return b.measure(Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS"}, 2*float64(m)*float64(n)*float64(k),
-		func() { kernel.Gemm(b.threads, false, transB, 1, x, y, 0, c) }, b.fma,
-		fmt.Sprintf("openblas %d %d %d %d", m, n, k, trans))
+	if transB {
+		y, what = random(n, k), what+", b transposed"
+	}
+	work := 2 * float64(m) * float64(n) * float64(k)
+	times := max(1, int(1e9/work))
+	return b.measure(Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS"}, float64(times)*work, func() {
+		for range times {
+			kernel.Gemm(b.threads, transA, transB, 1, x, y, 0, c)
+		}
+	}, b.fma, fmt.Sprintf("openblas %d %d %d %d %d %d", m, n, k, digit(transA), digit(transB), times))
+}
+
+func digit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // bf16 measures x·wᵀ with a bfloat16 weight: in float32, or by pairs.
@@ -252,6 +282,9 @@ func (b *bench) bf16(m, n, k int, pairs bool) error {
 
 // measureBoth is measure with a peer of our own.
 func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
+	if !b.only.MatchString(row.What) {
+		return nil
+	}
 	row.Threads = b.threads
 	var rates, floors, theirs, ofPeer []float64
 	ours()

@@ -1,8 +1,8 @@
 """Peer of bench/kernel: answers one request a line on stdin with one line of JSON.
 
-    openblas M N K transB   one product in float32 by numpy's OpenBLAS
-    bf16 M N K              x·wᵀ in bfloat16 by torch (oneDNN)
-    versions                what is being measured
+    openblas M N K transA transB TIMES   so many products in float32 by numpy's OpenBLAS
+    bf16 M N K                           x·wᵀ in bfloat16 by torch (oneDNN)
+    versions                             what is being measured
 
 Every answer is [seconds, CPU seconds] of one run; operands are made once per request kind
 and shape and kept.
@@ -16,22 +16,23 @@ import time
 import numpy as np
 
 
-def timed(f):
+def timed(f, times=1):
     wall, cpu = time.perf_counter(), time.process_time()
-    f()
+    for _ in range(times):
+        f()
     return [time.perf_counter() - wall, time.process_time() - cpu]
 
 
-def openblas(m, n, k, trans, cache={}):
-    key = (m, n, k, trans)
+def openblas(m, n, k, trans_a, trans_b, times, cache={}):
+    key = (m, n, k, trans_a, trans_b)
     if key not in cache:
         cache.clear()
         rng = np.random.default_rng(1)
-        a = rng.standard_normal((m, k), dtype=np.float32)
-        b = rng.standard_normal((n, k) if trans else (k, n), dtype=np.float32)
-        cache[key] = (a, b.T if trans else b, np.empty((m, n), dtype=np.float32))
+        a = rng.standard_normal((k, m) if trans_a else (m, k), dtype=np.float32)
+        b = rng.standard_normal((n, k) if trans_b else (k, n), dtype=np.float32)
+        cache[key] = (a.T if trans_a else a, b.T if trans_b else b, np.empty((m, n), dtype=np.float32))
     a, b, c = cache[key]
-    return timed(lambda: np.matmul(a, b, out=c))
+    return timed(lambda: np.matmul(a, b, out=c), times)
 
 
 def bf16(m, n, k, cache={}):

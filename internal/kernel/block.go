@@ -76,14 +76,14 @@ func (p *product[T]) strip(w, j0, n int) strip {
 		most = max(p.mr, min(p.sub, (p.m+4*w-1)/(4*w)))
 	}
 	if p.flip {
-		most = min(most, blockFlip)
+		most = min(most, flipRows)
 	}
 	c.rowParts, c.rowLen = blocks(p.m, most, p.lanes)
 	if w > 1 && c.rowParts < 2*w {
 		c.colParts, c.colLen = blocks(panels, max(1, panels*c.rowParts/(4*w)), 1)
 	}
 	if p.flip {
-		c.colParts, c.colLen = blocks(panels, max(1, min(c.colLen, blockFlip/p.nr)), 1)
+		c.colParts, c.colLen = blocks(panels, max(1, min(c.colLen, flipSums/c.rowLen/p.nr)), 1)
 	}
 	return c
 }

@@ -29,12 +29,13 @@ type engine[T float] struct {
 }
 
 const (
-	blockK    = 4 << 10  // most bytes of a row of a block: the longer, the less often the result is read and written
-	blockM    = 8 * 14   // most rows of a packed block of the left operand, which stays in the second-level cache
-	blockFlip = 512      // most rows and columns of a block whose sums are turned back
-	packR     = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
-	fewCols   = 8        // up to this many panels, the left operand is not worth packing
-	padPanel  = 16       // elements between packed rows, against cache-set conflicts
+	blockK   = 4 << 10  // most bytes of a row of a block: the longer, the less often the result is read and written
+	blockM   = 8 * 14   // most rows of a packed block of the left operand, which stays in the second-level cache
+	flipRows = 512      // most rows of a block whose sums are turned back
+	flipSums = 1 << 18  // most sums of such a block
+	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
+	fewCols  = 8        // up to this many panels, the left operand is not worth packing
+	padPanel = 16       // elements between packed rows, against cache-set conflicts
 )
 
 // operand is op(x) of a stored matrix x: element (i,j) lies at row i and column
@@ -118,7 +119,7 @@ func (e *engine[T]) cost(left, right operand, m, n int) int {
 	}
 	switch {
 	case left.trans:
-		sum += 8 * m
+		sum += 12 * m
 	case left.kind != native:
 		sum += 4 * m
 	case vecs > 2*fewCols:

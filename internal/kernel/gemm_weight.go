@@ -73,20 +73,22 @@ func gemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
 // gemmGroup is GemmGroup on arguments that are known to fit.
 func gemmGroup(workers int, problems []Problem) {
 	// The tasks of all streamed products are shared out together.
-	var firsts []int // first task of each streamed product
-	var streamed []Problem
-	tasks := 0
+	type run struct {
+		Problem
+		end int // of its tasks
+	}
+	runs, tasks := make([]run, 0, len(problems)), 0
 	for _, p := range problems {
 		if !p.streams() {
 			gemmWeight(workers, p.C, p.X, p.W, p.Beta)
 			continue
 		}
-		firsts, streamed = append(firsts, tasks), append(streamed, p)
 		tasks += p.tasks()
+		runs = append(runs, run{p, tasks})
 	}
 	parallel.For(workers, tasks, func(t int) {
-		i := sort.SearchInts(firsts, t+1) - 1
-		streamed[i].stream(t - firsts[i])
+		r := runs[sort.Search(len(runs), func(i int) bool { return t < runs[i].end })]
+		r.stream(t - r.end + r.tasks())
 	})
 }
 
