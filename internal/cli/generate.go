@@ -134,7 +134,7 @@ comes; with several prompts, each stands before its text.`,
 	fl.StringArrayVar(&s.stops, "stop", nil, "text that ends the generation, any number of them")
 	fl.BoolVar(&s.greedy, "greedy", false, "take the most likely token whatever the checkpoint says")
 	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer")
-	r.flags(a, fl)
+	r.flags(a, cmd)
 	return cmd
 }
 

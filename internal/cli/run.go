@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"smelt/engine"
 	"smelt/internal/kernel"
@@ -20,7 +19,8 @@ import (
 // runs holds the options of all commands that run a model.
 type runs struct{ exact bool }
 
-func (r *runs) flags(a *app, fl *pflag.FlagSet) {
+func (r *runs) flags(a *app, cmd *cobra.Command) {
+	fl := cmd.Flags()
 	fl.BoolVar(&r.exact, "exact", false, "do not round the inputs of products with bf16 weights: slower where the CPU has instructions for it")
 	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
 }
@@ -124,7 +124,7 @@ Each label is put into every template at {}; the mean of the text embeddings is 
 	fl.StringVar(&file, "labels-file", "", "file with a label a line")
 	fl.StringArrayVar(&templates, "template", []string{"a photo of a {}"}, "text around a label")
 	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer")
-	r.flags(a, fl)
+	r.flags(a, cmd)
 	return cmd
 }
 
@@ -169,7 +169,7 @@ func (a *app) embed() *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&texts, "text", nil, "text to embed")
 	cmd.Flags().StringArrayVar(&images, "image", nil, "image to embed")
-	r.flags(a, cmd.Flags())
+	r.flags(a, cmd)
 	return cmd
 }
 
