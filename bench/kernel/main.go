@@ -249,7 +249,7 @@ func (b *bench) gemm(m, n, k int, transA, transB bool) error {
 		y, what = random(n, k), what+", b transposed"
 	}
 	work := 2 * float64(m) * float64(n) * float64(k)
-	times := max(1, int(1e9/work))
+	times := max(1, int(1e10/work))
 	return b.measure(Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS"}, float64(times)*work, func() {
 		for range times {
 			kernel.Gemm(b.threads, transA, transB, 1, x, y, 0, c)

@@ -66,19 +66,21 @@ func (p *product[T]) arrange(panels int) {
 	}
 }
 
-// strip shares out the columns [j0, j0+n): some tasks for each of w workers,
-// to even out their speeds.
+// strip shares out the columns [j0, j0+n): as many tasks for each of w workers,
+// and several, to even out their speeds.
 func (p *product[T]) strip(w, j0, n int) strip {
 	panels := (n + p.nr - 1) / p.nr
 	c := strip{j0: j0, n: n, panels: panels, rowParts: 1, rowLen: p.m, colParts: 1, colLen: panels}
-	most := p.m
+	most, unit := p.m, 1
 	if w > 1 && !p.once {
-		most = max(p.mr, min(p.sub, (p.m+4*w-1)/(4*w)))
+		most = max(4*p.mr, min(p.sub, (p.m+8*w-1)/(8*w)))
+		each := (p.m + w*most - 1) / (w * most)
+		most = max(p.mr, (p.m+w*each-1)/(w*each))
 	}
 	if p.flip {
-		most = min(most, flipRows)
+		most, unit = min(most, flipRows), p.lanes
 	}
-	c.rowParts, c.rowLen = blocks(p.m, most, p.lanes)
+	c.rowParts, c.rowLen = blocks(p.m, most, unit)
 	if w > 1 && c.rowParts < 2*w {
 		c.colParts, c.colLen = blocks(panels, max(1, panels*c.rowParts/(4*w)), 1)
 	}

@@ -15,7 +15,7 @@ func (p *product[T]) packRight(dst []T, k, kn, col, n int) {
 		call(p.copyRows[p.right.kind], packing{
 			dst: unsafe.Pointer(&dst[0]), dstStride: p.nr * size,
 			src: p.right.at(k, col), srcStride: p.right.stride,
-			rows: kn, vecs: (n + p.lanes - 1) / p.lanes, mask: lastMask(n, p.lanes), ahead: 4 * p.right.stride,
+			rows: kn, vecs: (n + p.lanes - 1) / p.lanes, mask: lastMask(n, p.lanes), ahead: 16 * p.right.stride,
 		})
 		return
 	}
