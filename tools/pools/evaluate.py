@@ -1,6 +1,7 @@
 """Evaluates a pool: base, individual experts, average, task arithmetic and SMILE at several ranks.
 
-    python tools/pools/evaluate.py examples/pools/vision [--kinds full,lora] [--write]
+    python tools/pools/evaluate.py examples/pools/vision [--kinds full,lora] [--validation FOLDER] [--write]
+    python tools/pools/evaluate.py examples/pools/vision --tests FOLDER
 
 SMILE is written here from its formula (arXiv:2408.10174), as plainly as it goes:
 for each linear layer and expert, delta = U S Vt; a token x goes to the expert
@@ -8,6 +9,9 @@ with the largest norm of Vt[:g] x (top-1: its weight after softmax and
 renormalising is 1); y = W0 x + b0 + (U S)[:, :k] Vt[:k] x + (b_e - b0).
 Whatever is no linear weight or bias stays the base's.
 
+--tests reads the test files of the same names in FOLDER: the validation sets,
+which the recipes are chosen on. --validation chooses the best λ on those in
+FOLDER; without it there is no such row.
 --write stores results.json and puts the table into the pool's README.md.
 """
 
@@ -66,6 +70,11 @@ class Pool:
         layers = {n: m for n, m in peft.base_model.model.named_modules() if hasattr(m, "get_delta_weight")}
         assert layers, name
         return {n + ".weight": m.get_delta_weight("default") for n, m in layers.items()}
+
+    def tests(self, data: pathlib.Path | None) -> dict:
+        """Task name → its test; with data, the files of the same names in that folder."""
+        at = lambda file: self.folder / file if data is None else data / pathlib.Path(file).name
+        return {t["name"]: METRICS[self.type](self, t, at) for t in self.tasks}
 
     def with_deltas(self, deltas: list, scale: float) -> torch.nn.Module:
         """The base plus scale times the sum of the deltas."""
@@ -142,7 +151,7 @@ def smile(pool: Pool, deltas: dict, factors: dict, router_rank: int, expert_rank
 def read_idx(path: pathlib.Path) -> np.ndarray:
     raw = gzip.decompress(path.read_bytes())
     dims = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(dims)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(dims).copy()
 
 
 def read_jsonl(path: pathlib.Path) -> list:
@@ -153,13 +162,13 @@ def read_jsonl(path: pathlib.Path) -> list:
 class Images:
     """Zero-shot image classification with the base's text tower."""
 
-    def __init__(self, pool: Pool, task: dict):
-        x = read_idx(pool.folder / task["images"])
+    def __init__(self, pool: Pool, task: dict, at):
+        x = read_idx(at(task["images"]))
         x = np.repeat(x[..., None], 3, -1) if x.ndim == 3 else x
         p = json.loads((pool.folder / pool.doc["base"] / "preprocessor_config.json").read_text())
         mean, std = (torch.tensor(p[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
         self.x = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 - mean) / std
-        self.y = torch.from_numpy(read_idx(pool.folder / task["labels"]).astype(np.int64))
+        self.y = torch.from_numpy(read_idx(at(task["labels"])).astype(np.int64))
         feats = []
         for template in task["templates"]:
             enc = pool.tokenizer([template.format(c) for c in task["classes"]], padding=True, return_tensors="pt")
@@ -174,8 +183,8 @@ class Images:
 class TextToText:
     """Exact match of the greedy answer."""
 
-    def __init__(self, pool: Pool, task: dict):
-        rows = read_jsonl(pool.folder / task["data"])
+    def __init__(self, pool: Pool, task: dict, at):
+        rows = read_jsonl(at(task["data"]))
         self.enc = pool.tokenizer([task["prompt"].format(**r) for r in rows], padding=True, return_tensors="pt")
         self.want = [r["target"] for r in rows]
 
@@ -188,8 +197,8 @@ class TextToText:
 class Choices:
     """Multiple choice: the answer with the largest log-likelihood after the prompt."""
 
-    def __init__(self, pool: Pool, task: dict):
-        rows = read_jsonl(pool.folder / task["data"])
+    def __init__(self, pool: Pool, task: dict, at):
+        rows = read_jsonl(at(task["data"]))
         self.want = torch.tensor([r["answer"] for r in rows])
         self.choices = len(rows[0]["choices"])
         tok, ids, mask, count = pool.tokenizer, [], [], []
@@ -218,32 +227,32 @@ METRICS = {"image-classification": Images, "text-to-text": TextToText, "multiple
 # ── the table ─────────────────────────────────────────────────────────────────
 
 
-def rows_of(pool: Pool, kind: str, tests: dict):
-    """Yields (name, parameters relative to the base, scores) for one kind of expert."""
+def rows_of(pool: Pool, kind: str, tests: dict, validation: dict):
+    """Yields (name, parameters relative to the base, scores) for one kind of expert; λ is chosen on validation."""
     deltas = {n: getattr(pool, kind)(n) for n in pool.names}
     scores = lambda model: {n: t.score(pool, model) for n, t in tests.items()}
     own = {n: tests[n].score(pool, pool.with_deltas([d], 1)) for n, d in deltas.items()}
     yield f"individual ({kind})", None, own
     yield f"average ({kind})", 1.0, scores(pool.with_deltas(list(deltas.values()), 1 / len(deltas)))
-    sweep = {s: scores(pool.with_deltas(list(deltas.values()), s)) for s in SCALES}
-    mean = lambda r: np.mean([r[n] for n in pool.names])
-    best = max(sweep, key=lambda s: mean(sweep[s]))
-    yield f"task arithmetic 0.3 ({kind})", 1.0, sweep[0.3]
-    yield f"task arithmetic {best}, the best λ ({kind})", 1.0, sweep[best]
+    merged = lambda scale: pool.with_deltas(list(deltas.values()), scale)
+    yield f"task arithmetic 0.3 ({kind})", 1.0, scores(merged(0.3))
+    if validation:
+        best = max(SCALES, key=lambda s: sum(validation[n].score(pool, merged(s)) for n in pool.names))
+        yield f"task arithmetic {best}, the best λ on validation ({kind})", 1.0, scores(merged(best))
     factors = decompose(pool, deltas)
     for g, k in RANKS[kind]:
         model, size = smile(pool, deltas, factors, g, k)
         yield f"SMILE ({g},{k}) ({kind})", size, scores(model)
 
 
-def evaluate(folder: pathlib.Path, kinds: list):
+def evaluate(folder: pathlib.Path, kinds: list, data: pathlib.Path | None, validation: pathlib.Path | None):
     """Yields every row of a pool's table."""
     pool = Pool(folder)
-    tests = {t["name"]: METRICS[pool.type](pool, t) for t in pool.tasks}
+    tests = pool.tests(data)
     with torch.no_grad():
         yield pool, ("base", 1.0, {n: t.score(pool, pool.base) for n, t in tests.items()})
         for kind in kinds:
-            for row in rows_of(pool, kind, tests):
+            for row in rows_of(pool, kind, tests, pool.tests(validation) if validation else {}):
                 yield pool, row
 
 
@@ -255,12 +264,14 @@ def main() -> None:
     args = argparse.ArgumentParser()
     args.add_argument("folder", type=pathlib.Path)
     args.add_argument("--kinds", default=None)
+    args.add_argument("--tests", type=pathlib.Path)
+    args.add_argument("--validation", type=pathlib.Path)
     args.add_argument("--write", action="store_true")
     a = args.parse_args()
     doc = yaml.safe_load((a.folder / "tasks.yaml").read_text())
     kinds = a.kinds.split(",") if a.kinds else [k for k, key in (("full", "experts"), ("lora", "lora")) if doc.get(key)]
     table, results = [], []
-    for pool, (name, size, scores) in evaluate(a.folder, kinds):
+    for pool, (name, size, scores) in evaluate(a.folder, kinds, a.tests, a.validation):
         extra = [t["name"] for t in pool.tasks if t.get("held_out")]
         if not table:
             table += [line(["", "×"] + pool.names + ["mean"] + [f"{n} (held out)" for n in extra])]

@@ -68,15 +68,19 @@ def schedule(step: int, steps: int, warm: int = 20) -> float:
 def fit(name: str, groups: list, loss_of, steps: int, lr: float, weight_decay: float = 0.0, every: int = 50) -> None:
     """AdamW on loss_of(step) with gradient clipping; prints the mean loss now and then.
 
+    Training ends before its time when loss_of returns None.
+
     groups is a list of parameters, or of groups {params, rate}: rate times lr is their learning rate.
     """
-    opt = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    opt = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     params = [p for group in opt.param_groups for p in group["params"]]
     mean, start = 0.0, time.time()
     for step in range(steps):
         for group in opt.param_groups:
             group["lr"] = lr * group.get("rate", 1.0) * schedule(step, steps)
         loss = loss_of(step)
+        if loss is None:
+            break
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -92,31 +96,39 @@ def round_bf16(model: torch.nn.Module) -> torch.nn.Module:
     return model.to(torch.bfloat16)
 
 
-def adapter(model: torch.nn.Module, forward, rate: float, **config) -> tuple:
+def adapter(model: torch.nn.Module, loss_of, rate: float, start: str = "inputs", **config) -> tuple:
     """The model with a fresh LoRA adapter, and its parameters as groups for `fit`.
 
     B starts at zero; A starts at the leading principal directions of the layer's
-    own input while forward(peft) runs on the task's data (as in EVA,
-    arXiv:2410.07170) and learns at `rate` times B's rate. After a short training
+    own inputs (start "inputs", as in EVA, arXiv:2410.07170) or of its gradient
+    ("gradient", as in LoRA-GA, arXiv:2407.05000) while loss_of(peft, i), i = 0 … 3, runs
+    on the task's data, and learns at `rate` times B's rate. After a short training
     PEFT's usual A is still mostly its random draw, and the row space that SMILE's
     router reads says nothing about the task.
     """
     peft = get_peft_model(model, LoraConfig(**config))
     layers = [m for m in peft.modules() if hasattr(m, "get_delta_weight")]
-    moments = {}
+    moments = dict.fromkeys(layers, 0)
 
     def collect(layer, args):
         x = args[0].detach().float().flatten(0, -2)
-        moments[layer] = moments.get(layer, 0) + x.T @ x
+        moments[layer] = moments[layer] + x.T @ x
 
-    hooks = [m.register_forward_pre_hook(collect) for m in layers]
-    with torch.no_grad():
-        forward(peft)
+    hooks = [m.register_forward_pre_hook(collect) for m in layers if start == "inputs"]
+    weights = [m.get_base_layer().weight.requires_grad_(start == "gradient") for m in layers]
+    for i in range(4):
+        loss = loss_of(peft, i)
+        if start == "gradient":
+            loss.backward()
     for hook in hooks:
         hook.remove()
-    for m in layers:
-        directions = torch.linalg.eigh(moments[m].double())[1].flip(-1)  # columns, the largest first
+    for m, w in zip(layers, weights):
+        moment = moments[m] if start == "inputs" else w.grad.T @ w.grad
+        w.grad = None
+        w.requires_grad_(False)
+        directions = torch.linalg.eigh(moment.double())[1].flip(-1)  # columns, the largest first
         m.lora_A["default"].weight.data = directions[:, : config["r"]].T.float().contiguous()
+    peft.zero_grad(set_to_none=True)
     named = [(n, p) for n, p in peft.named_parameters() if p.requires_grad]
     slow, fast = [p for n, p in named if "lora_A" in n], [p for n, p in named if "lora_A" not in n]
     return peft, [dict(params=slow, rate=rate), dict(params=fast, rate=1.0)]
