@@ -15,16 +15,10 @@ const maxBlocks = 16
 // orthonormal to float32's accuracy may gain or lose.
 const rounding = 2e-6
 
-// blockSize returns the number of vectors of a block for rank r of a matrix
-// whose shorter side is p: several blocks below the rank need fewer vectors
-// than one of its size. Where passes over a large matrix are what costs, wider
-// blocks make fewer of them.
-func blockSize(p, r int) int {
-	b := r / 2
-	if p > 1024 {
-		b = r * 3 / 4
-	}
-	return min(max((b+15)/16*16, 16), 256)
+// blockSize returns the number of vectors of a block for rank r: several blocks
+// below the rank need fewer vectors, in all, than one of its size.
+func blockSize(r int) int {
+	return min(max((r/2+15)/16*16, 16), 256)
 }
 
 // krylov is the block Krylov space of H = W·Wᵀ with everything that is known

@@ -10,30 +10,26 @@ import (
 // probeSteps bounds the products with E and Eᵀ of one probing, each.
 const probeSteps = 5
 
-// probing says with how many Gaussian vectors ‖E‖₂ is probed. Their parts g
-// along one fixed unit vector have ‖g‖² < delta2 only with probability failure.
-type probing struct {
-	count           int
-	delta2, failure float64
-}
+// ‖E‖₂ is probed with probeCount Gaussian vectors: their parts g along one
+// fixed unit vector have ‖g‖² < probeDelta2 only with probability probeFailure.
+const (
+	probeCount  = 16
+	probeDelta2 = 0.62
+)
 
-// newProbing returns the probing of a matrix whose shorter side is p: where
-// passes over a large matrix are what costs, more vectors need fewer of them.
-func newProbing(p int) probing {
-	pr := probing{count: 16, delta2: 0.62}
-	if p > 1024 {
-		pr = probing{count: 32, delta2: 4.36}
-	}
-	// ‖g‖² has a χ² distribution of count degrees of freedom:
-	// P(‖g‖² < 2x) = e^−x·Σ_{i ≥ count/2} xⁱ/i!.
-	x, term := pr.delta2/2, math.Exp(-pr.delta2/2)
-	for i := 1; i < pr.count/2+30; i++ {
-		term *= x / float64(i)
-		if i >= pr.count/2 {
-			pr.failure += term
+var probeFailure = chiSquared(probeCount, probeDelta2)
+
+// chiSquared returns the probability that a χ² distribution of n degrees of
+// freedom, n even, gives less than y: e^−x·Σ_{i ≥ n/2} xⁱ/i! with x = y/2.
+func chiSquared(n int, y float64) (p float64) {
+	term := math.Exp(-y / 2)
+	for i := 1; i < n/2+30; i++ {
+		term *= y / 2 / float64(i)
+		if i >= n/2 {
+			p += term
 		}
 	}
-	return pr
+	return p
 }
 
 // probe bounds ‖E‖²₂ from vectors that are independent of the basis, until the
@@ -54,12 +50,11 @@ func newProbing(p int) probing {
 // unless ‖g‖ is improbably small (for one vector, van Dorsselaer, Hochstenbach
 // and van der Vorst 2000).
 func (k *krylov) probe(enough float64, all bool) {
-	pr := newProbing(k.op.p)
 	ws := k.op.ws
 	at := ws.level()
 	defer ws.back(at)
-	u, v := ws.matrix(pr.count, k.op.p), ws.matrix(pr.count, k.op.n)
-	nextU, nextV := ws.matrix(pr.count, k.op.p), ws.matrix(pr.count, k.op.n)
+	u, v := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n)
+	nextU, nextV := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n)
 	rng := rand.New(rand.NewPCG(k.opt.Seed, 0x70726f6265))
 	for i := range u.Data {
 		u.Data[i] = float32(rng.NormFloat64())
@@ -67,10 +62,10 @@ func (k *krylov) probe(enough float64, all bool) {
 	k.op.project(u, k.basis())
 	run := lanczos{norms: []float64{unit(u)}}
 	ceiling := k.outside()
-	failed := k.failed + pr.failure
+	failed := k.failed + probeFailure
 	// stop takes the bound from the latest vectors, and says whether to go on.
 	stop := func(x Matrix) bool {
-		top := run.bound(math.Sqrt(pr.delta2), spectralNorm(ws, x), ceiling)
+		top := run.bound(math.Sqrt(probeDelta2), spectralNorm(ws, x), ceiling)
 		if top = top*(1+1e-3) + EpsF32*k.energy; top < k.mu {
 			k.mu, k.failed = top, failed
 		}

@@ -107,7 +107,7 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 	if 4*r > p || p <= 64 {
 		return 0, 0, true
 	}
-	block = blockSize(p, r)
+	block = blockSize(r)
 	limit = maxBlocks * block
 	if p <= 1024 {
 		// The deterministic path costs little more than a large basis.
