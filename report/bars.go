@@ -234,5 +234,5 @@ func (b *Bars) hover(i, j int) string {
 
 // short writes a value beside its bar; a percent sign stands at the axis.
 func (b *Bars) short(v float64) string {
-	return strings.TrimSuffix(b.Value.Unit.Format(v), " %")
+	return strings.TrimSuffix(b.Value.Unit.Format(v), percent)
 }

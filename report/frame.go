@@ -18,7 +18,7 @@ type frame struct {
 // draw lays the axes out and paints them.
 func (f *frame) draw(s *scene) {
 	const gap = 8
-	yTicks := f.y.ticks(f.ylow, f.yhigh, int(math.Max(2, (f.height-f.top)/55)))
+	yTicks := f.y.ticks(f.ylow, f.yhigh, int(math.Max(4, (f.height-f.top)/55)))
 	left := 0.0
 	for _, t := range yTicks {
 		left = math.Max(left, textWidth(fit(t.text, f.size, false, 0.3*f.width), f.size, false))

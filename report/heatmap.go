@@ -114,6 +114,9 @@ func (h *Heatmap) panel(width, low, high float64, barred bool) *scene {
 	for _, r := range h.Rows {
 		left = math.Max(left, textWidth(fit(r, size, false, 0.3*width), size, false)+8)
 	}
+	if h.RowsName != "" {
+		left = math.Max(left, textWidth(fit(h.RowsName, size, false, 0.3*width), size, false)+8)
+	}
 	columns := float64(max(1, len(h.Columns)))
 	cell := (width - left) / columns
 	cell = math.Max(5, math.Min(cell, 84))
@@ -127,7 +130,7 @@ func (h *Heatmap) panel(width, low, high float64, barred bool) *scene {
 	if h.RowsName != "" || h.ColumnsName != "" {
 		top = 18
 		s.text(left, 11, fit(h.ColumnsName, size, false, s.width-left), size, "muted", "start", false)
-		s.text(left-8, 11, fit(h.RowsName, size, false, left), size, "muted", "end", false)
+		s.text(left-8, 11, fit(h.RowsName, size, false, 0.3*width), size, "muted", "end", false)
 	}
 	top = h.columnNames(s, left, top, cell)
 	h.rowNames(s, left, top, width, height)

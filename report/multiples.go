@@ -58,7 +58,11 @@ func (m *Multiples) Data() *Table {
 func (m *Multiples) draw(width float64) *scene {
 	const gap = 24.0
 	s := &scene{width: width}
-	columns := max(1, int((width+gap)/(220+gap)))
+	least := 220.0
+	if width < 480 { // two side by side on a phone
+		least = 150
+	}
+	columns := max(1, int((width+gap)/(least+gap)))
 	if m.Columns > 0 {
 		columns = min(columns, m.Columns)
 	}

@@ -36,7 +36,7 @@ type Section struct {
 	Blocks []Block
 }
 
-// Block is what a section is made of: [Prose], [Code], [Plot], [Grid],
+// Block is what a section is made of: [Prose], [List], [Code], [Plot], [Grid],
 // [Gallery], [Details].
 type Block interface {
 	check(names map[string]bool) error
@@ -44,6 +44,9 @@ type Block interface {
 
 // Prose is a paragraph.
 type Prose string
+
+// List is short statements, one below the other.
+type List []string
 
 // Code is text to copy, such as a command.
 type Code string
@@ -213,6 +216,7 @@ func checkName(name string, names map[string]bool) error {
 }
 
 func (Prose) check(map[string]bool) error   { return nil }
+func (List) check(map[string]bool) error    { return nil }
 func (Code) check(map[string]bool) error    { return nil }
 func (Gallery) check(map[string]bool) error { return nil }
 func (Details) check(map[string]bool) error { return nil }

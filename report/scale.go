@@ -167,9 +167,12 @@ func (a Axis) logTicks(low, high float64, n int) []tick {
 		linear.Log = false
 		return linear.ticks(low, high, n)
 	}
-	factors := []float64{1, 2, 5}
-	if decades*3 > float64(n) {
-		factors = factors[:1]
+	// As dense as n allows, but never so thin that nothing can be read off.
+	factors := []float64{1}
+	for _, finer := range [][]float64{{1, 3}, {1, 2, 5}} {
+		if decades*float64(len(finer)) <= math.Max(float64(n), 4) {
+			factors = finer
+		}
 	}
 	every := max(1, int(math.Ceil(decades/float64(max(n, 1)))))
 	var out []tick

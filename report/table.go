@@ -78,7 +78,7 @@ func (c Cell) shown(u Unit) string {
 	}
 	s := u.Format(c.value)
 	if u == Percent {
-		s = strings.TrimSuffix(s, " %")
+		s = strings.TrimSuffix(s, percent)
 	}
 	if !c.interval() || math.IsNaN(c.value) {
 		return s

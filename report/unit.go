@@ -19,6 +19,9 @@ const (
 	Seconds             // 12 ms, 3.4 s, 2 min 5 s
 )
 
+// percent is the sign behind a number, which stays on its line.
+const percent = "\u00a0%"
+
 // Format writes a number in its unit for people; NaN is a dash.
 func (u Unit) Format(v float64) string {
 	if math.IsNaN(v) {
@@ -29,7 +32,11 @@ func (u Unit) Format(v float64) string {
 	}
 	switch u {
 	case Percent:
-		return number(100*v, 1) + " %"
+		d := 1
+		if a := math.Abs(100 * v); a > 0 && a < 0.1 {
+			d = 2
+		}
+		return number(100*v, d) + percent
 	case Count:
 		return metric(v, "")
 	case Bytes:

@@ -180,9 +180,16 @@ func (v *view) lines(n int, value func(at, expert int) float64) ([]report.Series
 
 func (v *view) kindTable() *report.Table {
 	t := &report.Table{Title: "Kinds of layers", Columns: []report.Column{
-		{Name: "kind"}, {Name: "layers", Unit: report.Count}, {Name: "share of the change", Unit: report.Percent}, {Name: "size", Unit: report.Percent},
-		{Name: "zone I", Unit: report.Percent}, {Name: "zones II+III", Unit: report.Percent}, {Name: "left in I", Unit: report.Percent}, {Name: "right in I", Unit: report.Percent},
-		{Name: "effective rank"}, {Name: "rank 95 %"},
+		{Name: "kind"},
+		{Name: "layers", Unit: report.Count},
+		{Name: "share of the change", Unit: report.Percent},
+		{Name: "size", Unit: report.Percent},
+		{Name: "zone I", Unit: report.Percent},
+		{Name: "zones II+III", Unit: report.Percent},
+		{Name: "left in I", Unit: report.Percent},
+		{Name: "right in I", Unit: report.Percent},
+		{Name: "effective rank"},
+		{Name: "rank 95 %"},
 	}}
 	for _, g := range v.Groups {
 		if g.By == "depth" {

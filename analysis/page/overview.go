@@ -32,10 +32,19 @@ func (v *view) overview() report.Section {
 
 func (v *view) expertTable() *report.Table {
 	t := &report.Table{Title: "The experts", Columns: []report.Column{
-		{Name: "expert"}, {Name: "kind"}, {Name: "layers", Unit: report.Count}, {Name: "size", Unit: report.Percent, Note: "‖ΔW‖/‖W0‖ over linear layers"},
-		{Name: "zone I", Unit: report.Percent}, {Name: "zones II+III", Unit: report.Percent}, {Name: "cross", Unit: report.Percent},
-		{Name: "effective rank", Note: "exp of the entropy of the normalised singular values"}, {Name: "stable rank", Note: "‖ΔW‖²/σ₁²"},
-		{Name: "rank 90 %"}, {Name: "95 %"}, {Name: "99 %"}, {Name: "elsewhere", Unit: report.Percent, Note: "share of all that the expert changed outside linear layers"},
+		{Name: "expert"},
+		{Name: "kind"},
+		{Name: "layers", Unit: report.Count},
+		{Name: "size", Unit: report.Percent, Note: "‖ΔW‖/‖W0‖ over linear layers"},
+		{Name: "zone I", Unit: report.Percent},
+		{Name: "zones II+III", Unit: report.Percent},
+		{Name: "cross", Unit: report.Percent},
+		{Name: "effective rank", Note: "exp of the entropy of the normalised singular values"},
+		{Name: "stable rank", Note: "‖ΔW‖²/σ₁²"},
+		{Name: "rank 90 %"},
+		{Name: "95 %"},
+		{Name: "99 %"},
+		{Name: "elsewhere", Unit: report.Percent, Note: "share of all that the expert changed outside linear layers"},
 	}}
 	for _, x := range v.Experts {
 		kind := x.Kind

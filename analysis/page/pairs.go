@@ -25,11 +25,15 @@ func (v *view) square(title string, axis report.Axis, diverging bool, of func(an
 func (v *view) interference() report.Section {
 	s := report.Section{Title: "How experts stand in each other's way", Lead: "Pair by pair and layer by layer: do two changes pull the same way, and do they live in the same subspaces?"}
 	s.Blocks = append(s.Blocks,
-		report.Plot{Name: "cosines", Figure: v.square("Cosine of two experts' changes", report.Axis{Label: "cosine over all linear layers"}, true, func(p analysis.Pair) analysis.Figure { return p.Cosine }),
-			Read: "Near 0 two changes are independent; orange ones agree, blue ones undo each other when they are added."},
+		report.Plot{
+			Name: "cosines", Figure: v.square("Cosine of two experts' changes", report.Axis{Label: "cosine over all linear layers"}, true, func(p analysis.Pair) analysis.Figure { return p.Cosine }),
+			Read: "Near 0 two changes are independent; orange ones agree, blue ones undo each other when they are added.",
+		},
 		report.Plot{Name: "overlaps", Figure: v.overlaps(), Read: fmt.Sprintf("Mean squared cosine of the principal angles between the first %d singular directions of two changes: right, the inputs that the routers listen to; left, the outputs. 100 %% is the same subspace.", v.Settings.RouterRank)},
-		report.Plot{Name: "signs", Figure: v.square("Sign conflict", report.Axis{Label: "share of opposite signs", Unit: report.Percent, Min: 0, Max: 1}, false, func(p analysis.Pair) analysis.Figure { return p.SignConflict }),
-			Read: "Of the elements that both experts changed, the share in which they go opposite ways; 50 % is chance."},
+		report.Plot{
+			Name: "signs", Figure: v.square("Sign conflict", report.Axis{Label: "share of opposite signs", Unit: report.Percent, Min: 0, Max: 1}, false, func(p analysis.Pair) analysis.Figure { return p.SignConflict }),
+			Read: "Of the elements that both experts changed, the share in which they go opposite ways; 50 % is chance.",
+		},
 		report.Plot{Name: "overlap-by-layer", Figure: v.overlapByLayer(), Read: "Mean of the pairs, with the band from the smallest to the largest; the grey band is what two independent random subspaces overlap, ± two standard deviations."},
 	)
 	if f := v.overlapByWidth(); f != nil {

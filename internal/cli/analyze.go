@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"smelt/analysis"
+	"smelt/analysis/page"
 	"smelt/engine"
 )
 
@@ -24,8 +25,9 @@ func (a *app) analyze() *cobra.Command {
 
 From the weights alone, in one pass: the share of each change in the singular subspaces of
 the base, spectra and effective ranks, interference between experts, what the routers will
-confuse, and advice on ranks, layers and budgets. DIR/analysis.json holds all figures,
-DIR/*.csv the tables: docs/format/analysis.md says what each means.`,
+confuse, and advice on ranks, layers and budgets. DIR/index.html shows it;
+DIR/analysis.json holds all figures, DIR/*.csv the tables (docs/format/analysis.md says what
+each means), DIR/figures the plots as SVG, PNG and CSV.`,
 		Args: needs(2, -1, "a base and at least one expert"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needsOut(out, cmd); err != nil {
@@ -44,7 +46,15 @@ DIR/*.csv the tables: docs/format/analysis.md says what each means.`,
 			if err != nil {
 				return err
 			}
-			if err := engine.WriteAnalysis(a.fs, r, nil, out); err != nil {
+			shown, err := page.Of(r).Files()
+			if err != nil {
+				return err
+			}
+			var further []analysis.File
+			for _, f := range shown {
+				further = append(further, analysis.File{Name: f.Path, Data: f.Data})
+			}
+			if err := engine.WriteAnalysis(a.fs, r, further, out); err != nil {
 				return err
 			}
 			return a.print(r, func(w io.Writer) { printAnalysis(w, out, r) })
@@ -60,7 +70,7 @@ DIR/*.csv the tables: docs/format/analysis.md says what each means.`,
 }
 
 func printAnalysis(w io.Writer, out string, r *analysis.Report) {
-	fmt.Fprintf(w, "%s: %d experts, %d linear layers\n", out, len(r.Experts), len(r.Layers))
+	fmt.Fprintf(w, "%s/index.html: %d experts, %d linear layers\n", out, len(r.Experts), len(r.Layers))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "expert\tlayers\tchange\tzone I\tII\tII+III\tcross\trank 90 %\t95 %\t99 %\telsewhere")
 	for _, x := range r.Experts {

@@ -109,6 +109,12 @@ async function look(browser, url, view, scheme, picture) {
   await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
   await send("Page.navigate", { url });
   await loaded;
+  const { cssContentSize: size } = await send("Page.getLayoutMetrics");
+  const { data } = await send("Page.captureScreenshot", {
+    format: "png", captureBeyondViewport: true,
+    clip: { x: 0, y: 0, width: view.width, height: Math.min(size.height, 15000 / view.scale), scale: 1 },
+  });
+  writeFileSync(picture, Buffer.from(data, "base64"));
   // Point at a mark and press the head of a table, as a reader would.
   const { result } = await send("Runtime.evaluate", { returnByValue: true, awaitPromise: true, expression: `(async () => {
     await new Promise(requestAnimationFrame);
@@ -127,12 +133,6 @@ async function look(browser, url, view, scheme, picture) {
     return (${faults})();
   })()` });
   wrong.push(...result.value);
-  const { cssContentSize: size } = await send("Page.getLayoutMetrics");
-  const { data } = await send("Page.captureScreenshot", {
-    format: "png", captureBeyondViewport: true,
-    clip: { x: 0, y: 0, width: view.width, height: Math.min(size.height, 15000 / view.scale), scale: 1 },
-  });
-  writeFileSync(picture, Buffer.from(data, "base64"));
   await browser.send("Target.disposeBrowserContext", { browserContextId });
   return wrong;
 }
