@@ -13,20 +13,19 @@ import "unsafe"
 // rows at next, laid out as a, where nextStep is negative; else 128 bytes at
 // next for every four k, nextStep apart.
 type tile struct {
-	k     int
-	a     unsafe.Pointer
-	aRow  int
-	aStep int
-	b     unsafe.Pointer
-	bStep int
-	c     unsafe.Pointer
-	cRow  int
-	next  unsafe.Pointer
-	alpha uint64 // bits of the element type, in the low half for float32
-	beta  uint64
-	mask  uint64 // the low `lanes` bits
-	lanes int    // of the last vector, 1 to the vector's width
-
+	k        int
+	a        unsafe.Pointer
+	aRow     int
+	aStep    int
+	b        unsafe.Pointer
+	bStep    int
+	c        unsafe.Pointer
+	cRow     int
+	next     unsafe.Pointer
+	alpha    uint64 // bits of the element type, in the low half for float32
+	beta     uint64
+	mask     uint64 // the low `lanes` bits
+	lanes    int    // of the last vector, 1 to the vector's width
 	nextStep int
 }
 
