@@ -38,6 +38,10 @@ func WriteAnalysis(fsys vfs.FS, r *analysis.Report, further []analysis.File, out
 	return vfs.Commit(fsys, work, out)
 }
 
+// ScratchFolder is where an analysis of tasks that is to make out keeps models
+// on the way.
+func ScratchFolder(out string) string { return workFolder(out) + "-tasks" }
+
 // CheckAnalysis says before any work whether out can be made.
 func CheckAnalysis(fsys vfs.FS, out string) error {
 	parent := filepath.Dir(filepath.Clean(out))

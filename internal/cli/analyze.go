@@ -11,15 +11,18 @@ import (
 	"smelt/analysis"
 	"smelt/analysis/page"
 	"smelt/engine"
+	"smelt/eval"
 )
 
 func (a *app) analyze() *cobra.Command {
 	var (
-		opt engine.AnalyzeOptions
-		out string
+		opt   engine.AnalyzeOptions
+		out   string
+		tasks string
+		limit int
 	)
 	cmd := &cobra.Command{
-		Use:   "analyze BASE EXPERT... -o DIR",
+		Use:   "analyze BASE EXPERT... -o DIR [--tasks FILE]",
 		Short: "See what fine-tuning changed, where experts collide, and what ranks follow",
 		Long: `See what fine-tuning changed, where experts collide, and what ranks follow.
 
@@ -37,7 +40,15 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 			if err := engine.CheckAnalysis(a.fs, out); err != nil {
 				return err
 			}
-			in, err := engine.OpenInputs(a.fs, args[0], sources(args[1:]))
+			var file *eval.File
+			var err error
+			if tasks != "" {
+				if file, err = eval.Load(a.fs, tasks); err != nil {
+					return err
+				}
+			}
+			experts := sources(args[1:])
+			in, err := engine.OpenInputs(a.fs, args[0], experts)
 			if err != nil {
 				return err
 			}
@@ -45,6 +56,12 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 			r, err := engine.Analyze(cmd.Context(), in, opt, a.workers, a.progress())
 			if err != nil {
 				return err
+			}
+			if file != nil {
+				data := engine.TaskOptions{File: file, Base: args[0], Experts: experts, Limit: limit, Scratch: engine.ScratchFolder(out)}
+				if err := engine.AnalyzeTasks(cmd.Context(), in, r, data, a.workers, a.progress()); err != nil {
+					return err
+				}
 			}
 			shown, err := page.Of(r).Files()
 			if err != nil {
@@ -65,6 +82,8 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 	fl.IntVar(&opt.Rank, "rank", engine.DefaultExpertRank, "rank of experts, for what SMILE would lose")
 	fl.IntVar(&opt.RouterRank, "router-rank", engine.DefaultRouterRank, "directions that are compared: the router's rank")
 	fl.StringArrayVar(&opt.Exclude, "exclude", nil, "leave out layers whose name matches this pattern")
+	fl.StringVar(&tasks, "tasks", "", "task file: adds what takes data")
+	fl.IntVar(&limit, "limit", 0, "examples of a task (default all)")
 	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
 	return cmd
 }
@@ -95,11 +114,33 @@ func printAnalysis(w io.Writer, out string, r *analysis.Report) {
 				r.Experts[worst.A].Name, r.Experts[worst.B].Name, float64(worst.Cosine), percent(worst.RightOverlap), percent(worst.RightBaseline))
 		}
 	}
+	if r.Tasks != nil {
+		printTasks(w, r)
+	}
 	for _, s := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", s)
 	}
 	for _, s := range r.Advice.Say {
 		fmt.Fprintf(w, "advice: %s\n", s)
+	}
+}
+
+// printTasks writes the accuracy by zone, and the share of tokens that were
+// routed right.
+func printTasks(w io.Writer, r *analysis.Report) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "task\texpert\tbase\texpert\tzone I\tII\tII+III")
+	for _, z := range r.Tasks.Zones {
+		show := func(f analysis.Figure) string { return eval.Format(float64(f), z.Metric) }
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", z.Task, r.Experts[z.Expert].Name, show(z.Base), show(z.Full), show(z.I), show(z.II), show(z.IIIII))
+	}
+	tw.Flush()
+	right := 0.0
+	for _, m := range r.Tasks.Routing {
+		right += m.Right
+	}
+	if n := len(r.Tasks.Routing); n > 0 && len(r.Experts) > 1 {
+		fmt.Fprintf(w, "routers give %.1f %% of the tokens to the right expert (by chance %.1f %%)\n", 100*right/float64(n), 100/float64(len(r.Experts)))
 	}
 }
 
