@@ -70,6 +70,9 @@ for folder in examples/pools/*/; do
   said "$python" "$here/accuracy.py" --smelt "$smelt" "$folder"
 done
 
+echo "== forward passes beside transformers'"
+"$python" "$here/models.py" --smelt "$smelt" --shared "$shared"
+
 if [ -d "$shared/tokenizers" ]; then
   echo "== tokenizers"
   said tools/golden/tokenizer/parity.sh "$python" "$shared/tokenizers" "$vision/base" 10000
