@@ -56,7 +56,8 @@ func (s scale) shown(v float64) bool {
 
 // drawable tells whether a value can stand on the axis at all.
 func (a Axis) drawable(v float64) bool {
-	return !math.IsNaN(v) && !math.IsInf(v, 0) && (!a.Log || v > 0) && math.Abs(v) < 1e300
+	const huge = 1e100
+	return math.Abs(v) < huge && (!a.Log || v > 1/huge)
 }
 
 // limits are the ends of the axis for these values, with a little air; zero is
@@ -81,7 +82,7 @@ func (a Axis) limits(values []float64, zeroed bool) (low, high float64) {
 		return 1, 10
 	case low > high:
 		return 0, 1
-	case a.Log && low == high:
+	case a.Log && high <= low*(1+1e-9):
 		return low / 2, high * 2
 	case a.Log:
 		air := math.Pow(high/low, 0.05)
@@ -90,9 +91,9 @@ func (a Axis) limits(values []float64, zeroed bool) (low, high float64) {
 	if zeroed {
 		low, high = math.Min(low, 0), math.Max(high, 0)
 	}
-	if low == high {
-		d := math.Max(math.Abs(low)/2, 1e-9)
-		if low == 0 {
+	if size := math.Max(math.Abs(low), math.Abs(high)); high-low <= 1e-12*size || size < 1e-90 {
+		d := math.Max(size/2, 1e-9)
+		if size < 1e-90 {
 			d = 1
 		}
 		low, high = low-d, high+d

@@ -102,7 +102,7 @@ func between(stops []string, at float64) color.RGBA {
 // inkOn is the text colour that reads best on c.
 func inkOn(c color.RGBA) color.RGBA {
 	lin := func(x uint8) float64 { return math.Pow(float64(x)/255, 2.2) }
-	if 0.2126*lin(c.R)+0.7152*lin(c.G)+0.0722*lin(c.B) > 0.2 {
+	if 0.2126*lin(c.R)+0.7152*lin(c.G)+0.0722*lin(c.B) > 0.19 {
 		return hex("#14171c")
 	}
 	return hex("#ffffff")

@@ -95,7 +95,9 @@ func significant(v float64) string {
 	case a >= 100:
 		return number(v, 0)
 	}
-	return number(v, 2-int(math.Floor(math.Log10(a))))
+	_, exponent, _ := strings.Cut(strconv.FormatFloat(v, 'e', 2, 64), "e") // of the rounded number
+	n, _ := strconv.Atoi(exponent)
+	return number(v, 2-n)
 }
 
 func superscript(n int) string {
