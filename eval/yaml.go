@@ -2,7 +2,6 @@ package eval
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -258,24 +257,5 @@ func oneOf(what string, to *string, values ...string) field {
 			}
 		}
 		return n.errorf("%s is %q, want %s", what, *to, strings.Join(values, ", "))
-	}}
-}
-
-func number(what string, lo, hi float64, to *float64) field {
-	return field{what, func(n node) error {
-		var v float64
-		switch x := n.at.(type) {
-		case *ast.IntegerNode:
-			v, _ = strconv.ParseFloat(fmt.Sprint(x.Value), 64)
-		case *ast.FloatNode:
-			v = x.Value
-		default:
-			return n.errorf("%s: want a number, got %s", what, n.kind())
-		}
-		if math.IsNaN(v) || v < lo || v > hi {
-			return n.errorf("%s is %v, want %g to %g", what, v, lo, hi)
-		}
-		*to = v
-		return nil
 	}}
 }

@@ -25,7 +25,7 @@ func parseSweep(args []string) (s engine.Sweep, err error) {
 				case "router-rank":
 					to = &s.RouterRanks
 				default:
-					return s, fmt.Errorf("--sweep %q: want expert-rank=R,R,... or router-rank=R,R,...", arg)
+					return s, fmt.Errorf("--sweep %q: want expert-rank=R,R,... or router-rank=R,R,... there", arg)
 				}
 				part = first
 			}
@@ -52,7 +52,7 @@ func (a *app) sweep(ctx context.Context, args []engine.Source, ranks []string, o
 	}
 	switch len(args) {
 	case 0:
-		return nil, done, errors.New("--sweep wants one fused model, or BASE EXPERT...")
+		return nil, done, errors.New("--sweep wants one fused model, or a base and its experts")
 	case 1:
 		models, err = s.Cuts(a.fs, args[0].Path)
 		return models, done, err
