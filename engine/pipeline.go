@@ -66,6 +66,9 @@ func ordered[T any](ctx context.Context, lo, hi, workers int, produce func(i int
 		}()
 	}
 	for t := range queue {
+		if ctx.Err() != nil { // even where a result is ready
+			return context.Cause(ctx)
+		}
 		var o outcome
 		select {
 		case o = <-t.done:
