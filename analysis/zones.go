@@ -43,6 +43,10 @@ func NewSubspaces(w linalg.Matrix, workers int) (*Subspaces, error) {
 		return nil, err
 	}
 	s := &Subspaces{Out: w.Rows, In: w.Cols, Energy: d.Energy, Sigma: d.S, u: d.U, vt: d.Vt}
+	if d.Energy == 0 {
+		clear(s.Sigma) // without directions: everything is null space
+		return s, nil
+	}
 	s.Rank = linalg.NumericalRank(d.S, w.Rows, w.Cols, eps)
 	s.Half = halfRank(d.S)
 	return s, nil
@@ -94,6 +98,9 @@ const panel = 1024
 // float32, sums of squares in float64.
 func (s *Subspaces) Zones(d linalg.Matrix, workers int) Zones {
 	p := len(s.Sigma)
+	if s.Rank == 0 {
+		return s.shares([3][3]float64{2: {2: 1}})
+	}
 	core := kernel.New(p, p) // Uᵀ·Δ·V
 	var sides [3]float64     // by zone: energy of Δ·V (or Uᵀ·Δ) on the whole of the longer side
 	if s.Out >= s.In {
@@ -144,6 +151,9 @@ func (s *Subspaces) Zones(d linalg.Matrix, workers int) Zones {
 // is never formed.
 func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) Zones {
 	r, p := len(d.S), len(s.Sigma)
+	if s.Rank == 0 {
+		return s.shares([3][3]float64{2: {2: 1}})
+	}
 	left := kernel.New(p, r) // U0ᵀ·U
 	kernel.Gemm(workers, true, false, 1, s.u, d.U, 0, left)
 	right := kernel.New(p, r) // V0ᵀ·V

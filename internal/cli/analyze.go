@@ -5,6 +5,7 @@ import (
 	"io"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,7 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 			}
 			if file != nil {
 				data := engine.TaskOptions{File: file, Base: args[0], Experts: experts, Limit: limit, Scratch: engine.ScratchFolder(out)}
-				if err := engine.AnalyzeTasks(cmd.Context(), in, r, data, a.workers, a.progress()); err != nil {
+				if err := engine.AnalyzeTasks(cmd.Context(), in, r, data, a.workers, a.steps("tasks")); err != nil {
 					return err
 				}
 			}
@@ -86,6 +87,20 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 	fl.IntVar(&limit, "limit", 0, "examples of a task (default all)")
 	fl.IntVar(&a.workers, "workers", 0, "threads (default all)")
 	return cmd
+}
+
+// steps tells of work in a few long steps, once it takes long.
+func (a *app) steps(what string) engine.Progress {
+	var total, done int64
+	start := time.Now()
+	return engine.Progress{
+		Start: func(_ string, n int64) { total = n },
+		Add: func(n int64) {
+			if done += n; time.Since(start) > quiet {
+				fmt.Fprintf(a.err, "%s: %d of %d steps, %s\n", what, done, total, eta(done, total, start))
+			}
+		},
+	}
 }
 
 func printAnalysis(w io.Writer, out string, r *analysis.Report) {
