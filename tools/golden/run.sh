@@ -37,4 +37,5 @@ for script in rope clip t5 llama generate fused; do
 done
 golden merge . tools/golden/merge.py
 golden ensemble . tools/golden/ensemble.py ensemble/testdata/golden.json
+golden analysis . tools/golden/analysis.py write engine/testdata/analysis.json
 golden fuse . tools/parity/golden.py

@@ -62,6 +62,15 @@ fi
 echo "== exports in peft, transformers and FusionBench"
 said "$python" "$here/exports_check.py" --smelt "$smelt"
 
+echo "== analysis beside numpy and FusionBench, adapters that begin in a subspace in peft"
+"$smelt" analyze "$pool/base" "$pool"/experts/* -o "$work/analysis" >/dev/null
+said "$python" tools/golden/analysis.py check "$work/analysis" "$pool/base" "$pool"/experts/*
+if [ -d "$vision" ]; then
+  "$smelt" analyze "$vision/base" "$vision/experts/mnist" "$vision/experts/gtsrb" -o "$work/analysis-vision" >/dev/null 2>&1
+  said "$python" tools/golden/analysis.py check "$work/analysis-vision" "$vision/base" "$vision/experts/mnist" "$vision/experts/gtsrb"
+fi
+said "$python" "$here/adapter_init.py" "$smelt"
+
 echo "== fused models of every family in transformers"
 said "$python" "$here/transformers_check.py" --quick --smelt "$smelt"
 
