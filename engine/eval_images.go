@@ -114,7 +114,9 @@ func (e *evaluation) headFile(s *subject, t *evalTask) (h head, err error) {
 		clip.Normalize(h.rows)
 		return nil
 	})
-	e.heads[path+"\n"+t.HeadTensor] = h
+	if err == nil {
+		e.heads[path+"\n"+t.HeadTensor] = h
+	}
 	return h, err
 }
 
@@ -146,7 +148,9 @@ func (e *evaluation) zeroShot(s *subject, t *evalTask) (h head, err error) {
 		h.rows, err = s.CLIP.Classifier(&nn.Pass{Workers: e.opt.Workers, Exact: true}, prompts)
 		return err
 	})
-	e.heads[key] = h
+	if err == nil {
+		e.heads[key] = h
+	}
 	return h, err
 }
 

@@ -197,3 +197,68 @@ func TestEvalCache(t *testing.T) {
 		t.Errorf("a cut file: %d answers from the cache, value %v, want %v", c.Cached, c.Value, first.Value)
 	}
 }
+
+// TestEvalT5 runs an encoder–decoder with a tokenizer of whole words: it
+// agrees with itself, exact match finds what it generates, and the choice that
+// it generates greedily, one token long, is the likeliest.
+func TestEvalT5(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "model"), os.DirFS("../model/t5/testdata/flan")); err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		VocabSize int `json:"vocab_size"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "model/config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	vocab := map[string]int{}
+	for i := range config.VocabSize {
+		vocab[fmt.Sprintf("w%d", i)] = i
+	}
+	tokens, err := json.Marshal(map[string]any{
+		"version": "1.0", "added_tokens": []any{}, "pre_tokenizer": map[string]any{"type": "Whitespace"},
+		"model": map[string]any{"type": "WordLevel", "vocab": vocab, "unk_token": "w2"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("model/tokenizer.json", tokens)
+	write("data.jsonl", []byte("{\"p\": \"w5 w9 w4\", \"t\": \"none\"}\n{\"p\": \"w7\", \"t\": \"none\"}\n"))
+	run := func(tasks string) *eval.Results {
+		write("tasks.yaml", []byte("version: 1\ntasks:\n"+tasks))
+		file, err := eval.Load(vfs.OS, filepath.Join(dir, "tasks.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := engine.Evaluate(context.Background(), vfs.OS, file, []engine.EvalModel{{Name: "t5", Path: filepath.Join(dir, "model")}}, engine.EvalOptions{}, engine.Progress{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	const generate = "- {name: g, type: text-to-text, data: data.jsonl, prompt: '{p}', target: '{t}', max_new_tokens: 1}\n"
+	first := run(generate + "- {name: a, type: text-to-text, data: data.jsonl, prompt: '{p}', max_new_tokens: 1, metric: agreement, reference: model}\n").Rows[0]
+	if first.Cells[0].Value != 0 || first.Cells[1].Value != 1 {
+		t.Errorf("exact match with what it never says %v, agreement with itself %v: want 0 and 1", first.Cells[0].Value, first.Cells[1].Value)
+	}
+	var rows strings.Builder
+	for i, p := range []string{"w5 w9 w4", "w7"} {
+		said := first.Cells[0].Answers[i].Text
+		fmt.Fprintf(&rows, "{\"p\": %q, \"t\": %q, \"c\": [\"w11\", %q, \"w13\"]}\n", p, said, said)
+	}
+	write("data.jsonl", []byte(rows.String()))
+	second := run(generate + "- {name: c, type: multiple-choice, data: data.jsonl, prompt: '{p}', choices: '{c}', answer: '{t}'}\n").Rows[0]
+	if second.Cells[0].Value != 1 || second.Cells[1].Value != 1 {
+		t.Errorf("with its own words as targets: exact match %v, choices %v, want 1 and 1 (it says %v)", second.Cells[0].Value, second.Cells[1].Value, first.Cells[0].Answers)
+	}
+}
