@@ -58,6 +58,10 @@ peers: ## the Python environment that smelt is held against (8 GB)
 golden: peers ## write the golden fixtures again
 	tools/golden/run.sh $(PYTHON)
 
+.PHONY: pages
+pages: build ## the pages that smelt writes, looked at in headless Chromium
+	tools/browser/pages.sh bin/smelt pages
+
 .PHONY: parity
 parity: build peers ## real outputs against numpy, FusionBench, peft and transformers
 	tools/parity/run.sh bin/smelt $(PYTHON)

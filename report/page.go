@@ -114,7 +114,7 @@ var pageCSS string
 //go:embed page.js
 var pageJS string
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"kind": blockKind, "clean": clean, "args": withLinks}).Parse(pageHTML))
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"kind": blockKind, "clean": clean, "args": withLinks, "sentence": sentence}).Parse(pageHTML))
 
 // HTML writes the page.
 func (p *Page) HTML(w io.Writer) error { return p.html(w, false) }
@@ -197,6 +197,15 @@ type linkedBlock struct {
 }
 
 func withLinks(b Block, linked bool) linkedBlock { return linkedBlock{b, linked} }
+
+// sentence ends a title with a full stop, unless it has an end.
+func sentence(title string) string {
+	title = clean(title)
+	if title == "" || strings.ContainsAny(title[len(title)-1:], ".?!:") {
+		return title
+	}
+	return title + "."
+}
 
 // blockKind names a block for the template.
 func blockKind(b Block) string { return strings.TrimPrefix(fmt.Sprintf("%T", b), "report.") }

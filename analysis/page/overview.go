@@ -49,7 +49,7 @@ func (v *view) expertTable() *report.Table {
 	for _, x := range v.Experts {
 		kind := x.Kind
 		if x.Rank > 0 {
-			kind += fmt.Sprintf(", rank %d", x.Rank)
+			kind += fmt.Sprintf(",\u00a0rank\u00a0%d", x.Rank) // on one line
 		}
 		if x.Equal {
 			kind += ", equal to the base"

@@ -24,6 +24,6 @@ rm -rf "$out" && mkdir -p "$out"
 experts=()
 for d in "$pool"/experts/*; do experts+=("$d"); done
 experts+=("digits-lora=$pool/lora/digits" "clocks-lora=$pool/lora/clocks")
-"$smelt" analyze "$pool/base" "${experts[@]}" -o "$out/analyze" 2>/dev/null
-"$smelt" demo -o "$out/demo" >/dev/null 2>&1
+"$smelt" analyze "$pool/base" "${experts[@]}" -o "$out/analyze" >/dev/null
+"$smelt" demo -o "$out/demo" >/dev/null
 node "$here/look.js" "$out" "$out/analyze/index.html" "$out/demo/index.html"
