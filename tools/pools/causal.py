@@ -19,7 +19,6 @@ from vocabulary import byte_level_tokenizer
 ROWS, CHOICES, END = 200, 4, "<|endoftext|>"  # rows of a test or validation set
 BASE = dict(steps=2500, batch=64, lr=2e-3, target=0.55, every=25)
 LORA = dict(steps=150, batch=64, lr=3e-3, rank=8, alpha=16, rate=0.3, start="inputs")
-LORA_STEPS = {}
 CONFIG = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=128, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=10000.0))
 
@@ -269,8 +268,7 @@ def train_lora(out: pathlib.Path, task: str) -> None:
     stream, first = Stream(task, 2), Stream(task, 3)
     peft, groups = adapter(model, lambda m, i: loss_on(m, encode(tok, first.take(LORA["batch"]))), LORA["rate"], LORA["start"],
                            r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="CAUSAL_LM", target_modules=targets)
-    steps = LORA_STEPS.get(task, LORA["steps"])
-    fit(f"lora/{task}", groups, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), steps, LORA["lr"])
+    fit(f"lora/{task}", groups, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), LORA["steps"], LORA["lr"])
     print(f"lora/{task}: {100 * Probe(tok, task).accuracy(peft):.1f} % on validation", flush=True)
     save_adapter(peft, out / "lora" / task)
 

@@ -4,7 +4,7 @@
 
 Every model loads with AutoModel and every tokenizer with AutoTokenizer, every
 adapter with PeftModel, nothing missing or left over; weights are bf16; a full
-expert moves linear layers only; no file is over 4 MiB, all together under 33 MB.
+expert moves linear layers only; no file is over 4 MiB, all together under 35 MB.
 """
 
 import pathlib
@@ -57,7 +57,7 @@ def main() -> None:
     sizes = {p: p.stat().st_size for p in root.rglob("*") if p.is_file()}
     big = [str(p) for p, n in sizes.items() if n > 4 << 20]
     assert not big, f"over 4 MiB: {big}"
-    assert sum(sizes.values()) < 33e6, sum(sizes.values())
+    assert sum(sizes.values()) < 35e6, sum(sizes.values())
     print(f"{len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB: all good")
 
 

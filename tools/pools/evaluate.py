@@ -95,6 +95,7 @@ class SmileLinear(torch.nn.Module):
     def __init__(self, base, factors: list, biases: list, router_rank: int, expert_rank: int):
         super().__init__()
         self.base, self.biases, self.selected, self.router = base, biases, None, None
+        self.weight = base.weight  # T5 asks for its dtype
         rank = min([router_rank] + [numerical_rank(s, us.shape[0], vt.shape[1]) for us, s, vt in factors])
         self.router = torch.stack([vt[:rank] for _, _, vt in factors])  # [E, g, in]
         self.down = [vt[:expert_rank] for _, _, vt in factors]
