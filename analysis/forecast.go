@@ -17,14 +17,14 @@ const signal = 0.5
 // their second moment: a token of expert i's task is taken as a Gaussian with
 // covariance (1−τ)/n·I + τ·V·diag(σ²/Σσ²)·Vᵀ, τ = ½. Samples of it, the same
 // random numbers for every expert, are given to the router ‖V_gᵀx‖.
-func (r *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterForecast {
-	experts, n := r.experts, r.vt.Cols
-	f := &RouterForecast{Taken: make([][]Figure, e), Margin: make([]Figure, e)}
+func (f *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterForecast {
+	experts, n := f.experts, f.vt.Cols
+	out := &RouterForecast{Taken: make([][]Figure, e), Margin: make([]Figure, e)}
 	for i := range e {
-		f.Margin[i] = None
-		f.Taken[i] = make([]Figure, e)
-		for j := range f.Taken[i] {
-			f.Taken[i][j] = None
+		out.Margin[i] = None
+		out.Taken[i] = make([]Figure, e)
+		for j := range out.Taken[i] {
+			out.Taken[i][j] = None
 		}
 	}
 	rng := rand.New(rand.NewPCG(seed, 41))
@@ -32,9 +32,9 @@ func (r *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterFo
 	for _, x := range experts {
 		widest = max(widest, len(x.S))
 	}
-	rows := r.vt.Rows
+	rows := f.vt.Rows
 	background := kernel.New(samples, rows)
-	kernel.Gemm(workers, false, true, float32(math.Sqrt((1-signal)/float64(n))), normal(rng, samples, n), r.vt, 0, background)
+	kernel.Gemm(workers, false, true, float32(math.Sqrt((1-signal)/float64(n))), normal(rng, samples, n), f.vt, 0, background)
 	coefficients := normal(rng, samples, widest)
 	for k, x := range experts {
 		total := 0.0
@@ -50,7 +50,7 @@ func (r *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterFo
 		}
 		cross := kernel.New(len(x.S), rows)
 		for i := range cross.Rows {
-			kernel.F64ToF32(cross.Row(i), r.v.Row(r.at[k]+i))
+			kernel.F64ToF32(cross.Row(i), f.v.Row(f.at[k]+i))
 		}
 		z := kernel.New(samples, rows)
 		copy(z.Data, background.Data)
@@ -61,7 +61,7 @@ func (r *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterFo
 			row := z.Row(s)
 			best, second, at := 0.0, 0.0, 0
 			for k := range experts {
-				switch v := kernel.SumSquares(row[r.at[k] : r.at[k]+g]); {
+				switch v := kernel.SumSquares(row[f.at[k] : f.at[k]+g]); {
 				case k == 0 || v > best:
 					best, second, at = v, best, k
 				case v > second:
@@ -74,11 +74,11 @@ func (r *Frames) Forecast(e, g, samples int, seed uint64, workers int) *RouterFo
 			}
 		}
 		for k, y := range experts {
-			f.Taken[x.Expert][y.Expert] = Figure(float64(counts[k]) / float64(samples))
+			out.Taken[x.Expert][y.Expert] = Figure(float64(counts[k]) / float64(samples))
 		}
-		f.Margin[x.Expert] = Figure(margin / float64(samples))
+		out.Margin[x.Expert] = Figure(margin / float64(samples))
 	}
-	return f
+	return out
 }
 
 func normal(rng *rand.Rand, rows, cols int) linalg.Matrix {

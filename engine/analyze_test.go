@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -325,5 +326,69 @@ func TestAnalyzeNaN(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "[2,3] is NaN") || !strings.Contains(err.Error(), broken) {
 			t.Errorf("NaN in the %s: %v", broken, err)
 		}
+	}
+}
+
+// TestAnalyzeTransposed: a weight that GPT-2 stores as [in, out] has the figures
+// of the same weight stored as [out, in].
+func TestAnalyzeTransposed(t *testing.T) {
+	const gpt2 = `{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_embd": 24}`
+	r := rand.New(rand.NewPCG(5, 6))
+	turned := func(v []float32) []float32 {
+		w := make([]float32, len(v))
+		for i := range 24 {
+			for j := range 24 {
+				w[j*24+i] = v[i*24+j]
+			}
+		}
+		return w
+	}
+	base, delta := normal(r, 24*24, 1), normal(r, 24*24, 0.1)
+	full := slices.Clone(base)
+	for i, d := range delta {
+		full[i] += d
+	}
+	var layers []analysis.Layer
+	for _, x := range []struct {
+		config, module string
+		store          func([]float32) []float32
+	}{
+		{llamaConfig, "model.layers.0.self_attn.o_proj", slices.Clone[[]float32]},
+		{gpt2, "transformer.h.0.attn.c_proj", turned},
+	} {
+		p := pool{t, vfs.NewMem()}
+		w := weights{f32(t, x.module+".weight", x.store(base), 24, 24)}
+		p.write("/base", x.config, w, 1)
+		p.write("/full", x.config, weights{f32(t, x.module+".weight", x.store(full), 24, 24)}, 1)
+		p.adapter(rand.New(rand.NewPCG(7, 8)), "/lora", 3, w, x.module)
+		p.must(vfs.WriteFile(p.fs, "/lora/adapter_config.json", fmt.Appendf(nil,
+			`{"peft_type": "LORA", "r": 3, "lora_alpha": 6, "target_modules": [%q], "fan_in_fan_out": %v}`, x.module, x.config == gpt2)))
+		in, err := engine.OpenInputs(p.fs, "/base", named("full", "lora"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := engine.Analyze(context.Background(), in, engine.AnalyzeOptions{Rank: 4, RouterRank: 2}, 1, engine.Progress{})
+		in.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, rep.Layers[0])
+	}
+	a, b := layers[0], layers[1]
+	for i := range a.Experts {
+		for y := range 3 {
+			for z := range 3 {
+				if x, y := a.Experts[i].Zones.Blocks[y][z], b.Experts[i].Zones.Blocks[y][z]; math.Abs(x-y) > 1e-7 {
+					t.Errorf("expert %d: block of %v, transposed %v", i, x, y)
+				}
+			}
+		}
+	}
+	p, q := a.Pairs[0], b.Pairs[0]
+	if math.Abs(p.Cosine-q.Cosine) > 1e-7 || p.SignConflict != q.SignConflict || math.Abs(p.LeftOverlap-q.LeftOverlap) > 1e-6 {
+		t.Errorf("pair %+v, transposed %+v", p, q)
+	}
+	if a.Kind != "o" || b.Kind != "o" {
+		t.Errorf("kinds %q and %q, want o", a.Kind, b.Kind)
 	}
 }

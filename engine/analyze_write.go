@@ -17,7 +17,7 @@ func WriteAnalysis(fsys vfs.FS, r *analysis.Report, further []analysis.File, out
 	if err != nil {
 		return err
 	}
-	work := workFolder(out)
+	work := workFolder(out) + "-analysis" // not that of a fusion which may be resumed
 	if err := CheckAnalysis(fsys, out); err != nil {
 		return err
 	}
