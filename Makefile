@@ -15,8 +15,9 @@ build: ## bin/smelt
 	$(GO) build -o bin/smelt ./cmd/smelt
 
 .PHONY: demo
-demo: build ## fuse a small pool, look at the result, check it
-	tools/demo.sh bin/smelt
+demo: build ## fuse, merge and evaluate the bundled pool; smelt-demo/index.html
+	rm -rf smelt-demo
+	bin/smelt demo
 
 .PHONY: test
 test: ## all tests

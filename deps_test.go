@@ -20,7 +20,7 @@ var bands = [][]string{
 	3: {"taskvector", "smile", "merge", "ensemble"},
 	4: {"model", "model/clip", "model/llama", "model/t5", "generate"},
 	5: {"analysis", "eval", "report"},
-	6: {"interop", "engine", "analysis/page", "internal/cli", "cmd/smelt"},
+	6: {"interop", "engine", "analysis/page", "demo", "internal/cli", "cmd/smelt"},
 }
 
 // beside are the imports inside a band.
@@ -40,7 +40,8 @@ var beside = map[string][]string{
 	"model/t5":        {"model"},
 	"generate":        {"model"},
 	"engine":          {"interop"},
-	"internal/cli":    {"analysis/page", "engine"},
+	"demo":            {"engine"},
+	"internal/cli":    {"analysis/page", "demo", "engine"},
 	"cmd/smelt":       {"internal/cli"},
 }
 

@@ -86,7 +86,7 @@ were fine-tuned from it; it gives back one checkpoint that does all their tasks.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: %s --help lists the options", err, cmd.CommandPath())}
 	})
-	root.AddCommand(a.fuse(), a.survey(), a.join(), a.merge(), a.inspect(), a.verify(), a.edit(), a.convert(), a.extractLoRA(), a.adapterInit(), a.analyze(), a.classify(), a.generate(), a.embed(), a.eval())
+	root.AddCommand(a.fuse(), a.survey(), a.join(), a.merge(), a.demo(), a.inspect(), a.verify(), a.edit(), a.convert(), a.extractLoRA(), a.adapterInit(), a.analyze(), a.classify(), a.generate(), a.embed(), a.eval())
 	return root
 }
 
