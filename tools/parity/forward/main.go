@@ -56,7 +56,7 @@ func run(dir string) error {
 }
 
 func forward(m *engine.Model, in *inputs) ([]float32, error) {
-	p := &nn.Pass{}
+	p := &nn.Pass{Exact: true}
 	switch {
 	case m.CLIP != nil:
 		pixels := kernel.New(len(in.PixelValues), len(in.PixelValues[0]))
