@@ -150,19 +150,21 @@ func TestEvalCut(t *testing.T) {
 	}
 }
 
-// TestEvalChoices holds multiple choice against transformers.
-func TestEvalChoices(t *testing.T) {
-	r := evaluate(t, "causal", []engine.EvalModel{
-		{Name: "base", Path: filepath.Join(pools, "causal/base")},
-		{Name: "individual", Experts: experts(t, "causal", "lora")},
-	}, engine.EvalOptions{Tasks: []string{"sums", "brackets"}})
-	want := python(t, "causal")
-	for i, model := range []string{"base", "individual (lora)"} {
-		for j, task := range r.Tasks {
-			w, ok := want[model][task.Name]
-			c := r.Rows[i].Cells[j]
-			if got := 100 * c.Value; !ok || !(math.Abs(got-w) <= 101/float64(c.N)) {
-				t.Errorf("%s on %s: %.2f %%, transformers %.2f %% (known: %v)", model, task.Name, got, w, ok)
+// TestEvalTexts holds multiple choice and exact match against transformers.
+func TestEvalTexts(t *testing.T) {
+	for pool, tasks := range map[string][]string{"causal": {"sums", "brackets"}, "text2text": {"dates"}} {
+		r := evaluate(t, pool, []engine.EvalModel{
+			{Name: "base", Path: filepath.Join(pools, pool, "base")},
+			{Name: "individual", Experts: experts(t, pool, "lora")},
+		}, engine.EvalOptions{Tasks: tasks})
+		want := python(t, pool)
+		for i, model := range []string{"base", "individual (lora)"} {
+			for j, task := range r.Tasks {
+				w, ok := want[model][task.Name]
+				c := r.Rows[i].Cells[j]
+				if got := 100 * c.Value; !ok || !(math.Abs(got-w) <= 101/float64(c.N)) {
+					t.Errorf("%s on %s: %.2f %%, transformers %.2f %% (known: %v)", model, task.Name, got, w, ok)
+				}
 			}
 		}
 	}
