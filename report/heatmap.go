@@ -185,7 +185,7 @@ func (h *Heatmap) cells(s *scene, left, top, cell, height, low, high float64) {
 	numbers := h.Numbers && height >= 15
 	for i := range h.Rows {
 		for j := range h.Columns {
-			if v := h.Values[i][j]; numbers && h.Value.drawable(v) && textWidth(h.short(v), size, false) > cell-4 {
+			if v := h.Values[i][j]; numbers && h.Value.drawable(v) && textWidth(h.short(v, high-low), size, false) > cell-4 {
 				numbers = false
 			}
 		}
@@ -211,18 +211,19 @@ func (h *Heatmap) cells(s *scene, left, top, cell, height, low, high float64) {
 				s.line("axis", 1, [2]float64{x + 2, y + height - gap - 2}, [2]float64{x + cell - gap - 2, y + 2})
 			}
 			if numbers {
-				s.text(x+(cell-gap)/2, y+height/2+3.5, h.short(v), size, ink, "middle", false)
+				s.text(x+(cell-gap)/2, y+height/2+3.5, h.short(v, high-low), size, ink, "middle", false)
 			}
 		}
 	}
 }
 
-// short writes a value for a cell; the unit stands at the bar.
-func (h *Heatmap) short(v float64) string {
+// short writes a value for a cell, as finely as the span of all values asks
+// for; the unit stands at the bar.
+func (h *Heatmap) short(v, span float64) string {
 	if h.Value.Unit == Percent && !math.IsNaN(v) {
 		return number(100*v, 0)
 	}
-	if h.Value.Unit == Number && math.Abs(v) < 10 && math.Abs(v) >= 1e-3 {
+	if h.Value.Unit == Number && math.Abs(v) < 10 && span >= 0.1 {
 		return number(v, 2)
 	}
 	return h.Value.Unit.Format(v)

@@ -56,7 +56,6 @@ func (m *Multiples) Data() *Table {
 }
 
 func (m *Multiples) draw(width float64) *scene {
-	const gap = 24.0
 	s := &scene{width: width}
 	least := 220.0
 	if width < 480 { // two side by side on a phone
@@ -67,11 +66,33 @@ func (m *Multiples) draw(width float64) *scene {
 		columns = min(columns, m.Columns)
 	}
 	columns = max(1, min(columns, len(m.Panels)))
-	panel := (width - gap*float64(columns-1)) / float64(columns)
 	panels := m.shared()
-	top := m.key(s, width)
-	deepest := 0.0
-	y := top
+	for ; ; columns-- { // fewer where a panel cannot be squeezed into its place
+		panel := (width - gap*float64(columns-1)) / float64(columns)
+		var drawn []*scene
+		fits := true
+		for _, p := range panels {
+			in := m.panel(p, panel)
+			drawn, fits = append(drawn, in), fits && in.width <= panel+1
+		}
+		if fits || columns == 1 {
+			m.arrange(s, panels, drawn, panel, columns)
+			break
+		}
+	}
+	if h, ok := m.firstHeatmap(); ok && !m.OwnScales {
+		low, high := m.heatLimits()
+		h.bar(s, 0, low, high)
+	}
+	return s
+}
+
+// gap is the space between panels.
+const gap = 24.0
+
+// arrange places the drawn panels in rows, with the key above.
+func (m *Multiples) arrange(s *scene, panels []Figure, drawn []*scene, panel float64, columns int) {
+	y, deepest := m.key(s, s.width), 0.0
 	for i, p := range panels {
 		if i%columns == 0 && i > 0 {
 			y, deepest = y+deepest+gap, 0
@@ -79,16 +100,10 @@ func (m *Multiples) draw(width float64) *scene {
 		x := float64(i%columns) * (panel + gap)
 		title := fit(p.heading(), 12, true, panel)
 		s.text(x, y+12, title, 12, "ink", "start", true).hover = hoverCut(p.heading(), title)
-		in := m.panel(p, panel)
-		s.place(in, x, y+22)
-		deepest = math.Max(deepest, in.height+22)
+		s.place(drawn[i], x, y+22)
+		deepest = math.Max(deepest, drawn[i].height+22)
 	}
 	s.height = y + deepest
-	if h, ok := m.firstHeatmap(); ok && !m.OwnScales {
-		low, high := m.heatLimits()
-		h.bar(s, 0, low, high)
-	}
-	return s
 }
 
 // panel draws one of the figures.

@@ -189,7 +189,7 @@ func (v *view) cosinesByLayer() *report.Heatmap {
 
 // routing is the section on what routers will do, as far as weights tell.
 func (v *view) routing() report.Section {
-	s := report.Section{Title: "What routers will confuse", Lead: "Predicted from the overlap of the routers' subspaces, without data: inputs of a task are taken to lie along what its expert changed."}
+	s := report.Section{Title: "What routers will confuse", Lead: "Predicted from the overlap of the routers' subspaces, without data: inputs of a task are taken to lie along what its expert changed. Real inputs have more in common: --tasks measures."}
 	if len(v.Confusion) > 0 {
 		h := &report.Heatmap{Title: "Predicted routing", RowsName: "task of", ColumnsName: "goes to", Rows: v.names, Columns: v.names, Value: report.Axis{Label: "share of the tokens, mean of the layers", Unit: report.Percent, Max: 1}, Numbers: true}
 		for _, row := range v.Confusion {
