@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"smelt/analysis"
 	"smelt/report"
@@ -104,20 +105,23 @@ func (v *view) changeByExpert() *report.Multiples {
 	return m
 }
 
+// depths are the groups of layers of one depth that somebody touched, with
+// their names.
+func (v *view) depths() (groups []*analysis.Group, names []string) {
+	for i := range v.Groups {
+		g := &v.Groups[i]
+		if g.By != "depth" || !slices.ContainsFunc(g.Experts, func(d *analysis.GroupDelta) bool { return d != nil }) {
+			continue
+		}
+		groups = append(groups, g)
+		names = append(names, strings.TrimSpace(fmt.Sprint(v.towers[g.Tower], " ", g.Depth)))
+	}
+	return groups, names
+}
+
 // zonesByDepth draws each zone's share over depth.
 func (v *view) zonesByDepth() *report.Multiples {
-	var groups []*analysis.Group
-	var names []string
-	for i := range v.Groups {
-		if g := &v.Groups[i]; g.By == "depth" && slices.ContainsFunc(g.Experts, func(d *analysis.GroupDelta) bool { return d != nil }) {
-			groups = append(groups, g)
-			name := fmt.Sprint(g.Depth)
-			if t := v.towers[g.Tower]; t != "" {
-				name = t + " " + name
-			}
-			names = append(names, name)
-		}
-	}
+	groups, names := v.depths()
 	m := &report.Multiples{Title: "Zones by depth"}
 	for _, zone := range []struct {
 		name string
@@ -275,19 +279,8 @@ func (v *view) energyByKind() *report.Multiples {
 }
 
 func (v *view) rankByDepth() *report.Multiples {
-	m := &report.Multiples{Title: "Effective and stable rank by depth", OwnScales: false}
-	var groups []*analysis.Group
-	var names []string
-	for i := range v.Groups {
-		if g := &v.Groups[i]; g.By == "depth" && slices.ContainsFunc(g.Experts, func(d *analysis.GroupDelta) bool { return d != nil }) {
-			groups = append(groups, g)
-			name := fmt.Sprint(g.Depth)
-			if t := v.towers[g.Tower]; t != "" {
-				name = t + " " + name
-			}
-			names = append(names, name)
-		}
-	}
+	m := &report.Multiples{Title: "Effective and stable rank by depth"}
+	groups, names := v.depths()
 	for _, kind := range []struct {
 		name string
 		of   func(*analysis.GroupDelta) float64
