@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Dot returns Σ x[i]*y[i].
@@ -141,11 +142,12 @@ func Mul(dst, x, y []float32) {
 	mapTo2(active.mul, dst, x, y)
 }
 
-// checkLen panics unless all lengths are n.
+// checkLen panics unless all lengths are n. What it prints is a copy, so that
+// its arguments stay on the stack.
 func checkLen(op string, n int, more ...int) {
 	for _, m := range more {
 		if m != n {
-			panic(fmt.Sprintf("kernel: %s: lengths %d and %v, want equal ones", op, n, more))
+			panic(fmt.Sprintf("kernel: %s: lengths %d and %v, want equal ones", op, n, slices.Clone(more)))
 		}
 	}
 }
