@@ -19,7 +19,8 @@ type Sweep struct {
 
 // Cuts returns the rows of a sweep over a fused model: every router rank with
 // every expert rank.
-func (s Sweep) Cuts(fsys vfs.FS, dir string) ([]EvalModel, error) {
+func (s Sweep) Cuts(fsys vfs.FS, fused Source) ([]EvalModel, error) {
+	dir := fused.Path
 	f, err := OpenFused(fsys, dir)
 	if err != nil {
 		return nil, err
@@ -43,12 +44,12 @@ func (s Sweep) Cuts(fsys vfs.FS, dir string) ([]EvalModel, error) {
 			return nil, fmt.Errorf("%s: %s rank %d is asked for, it stores %d: fuse with more, or give base and experts to be fused", dir, x.what, slices.Max(x.asked), x.stored)
 		}
 	}
-	return s.rows(dir, router, expert), nil
+	return s.rows(fused, router, expert), nil
 }
 
 // rows are the models of a sweep; router and expert are what stands in the
 // name where it does not vary.
-func (s Sweep) rows(dir string, router, expert int) (list []EvalModel) {
+func (s Sweep) rows(fused Source, router, expert int) (list []EvalModel) {
 	routers, experts := s.RouterRanks, s.ExpertRanks
 	if len(routers) == 0 {
 		routers = []int{router}
@@ -58,7 +59,7 @@ func (s Sweep) rows(dir string, router, expert int) (list []EvalModel) {
 	}
 	for _, g := range routers {
 		for _, k := range experts {
-			list = append(list, EvalModel{Name: fmt.Sprintf("SMILE (%d,%d)", g, k), Path: dir, ExpertRank: k, RouterRank: g})
+			list = append(list, EvalModel{Name: fmt.Sprintf("%s (%d,%d)", fused.Name, g, k), Path: fused.Path, ExpertRank: k, RouterRank: g})
 		}
 	}
 	return list
@@ -91,7 +92,7 @@ func (s Sweep) Fuse(ctx context.Context, fsys vfs.FS, base string, experts []Sou
 	out := filepath.Join(dir, key[:32])
 	if f, err := OpenFused(fsys, out); err == nil {
 		f.Close()
-		return s.rows(out, opt.RouterRank, opt.ExpertRank), nil
+		return s.rows(Source{Name: "SMILE", Path: out}, opt.RouterRank, opt.ExpertRank), nil
 	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, err
@@ -99,5 +100,5 @@ func (s Sweep) Fuse(ctx context.Context, fsys vfs.FS, base string, experts []Sou
 	if _, err := Fuse(ctx, in, plan, Part{}, out, workers, progress); err != nil {
 		return nil, err
 	}
-	return s.rows(out, opt.RouterRank, opt.ExpertRank), nil
+	return s.rows(Source{Name: "SMILE", Path: out}, opt.RouterRank, opt.ExpertRank), nil
 }

@@ -133,7 +133,7 @@ func TestEvalCut(t *testing.T) {
 	list := experts(t, "vision", "experts")[:3]
 	large := fuseTo(t, base, list, engine.Options{ExpertRank: 8, RouterRank: 6})
 	small := fuseTo(t, base, list, engine.Options{ExpertRank: 3, RouterRank: 2})
-	cuts, err := engine.Sweep{ExpertRanks: []int{3}, RouterRanks: []int{2}}.Cuts(vfs.OS, large)
+	cuts, err := engine.Sweep{ExpertRanks: []int{3}, RouterRanks: []int{2}}.Cuts(vfs.OS, engine.Source{Name: "SMILE", Path: large})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestEvalCut(t *testing.T) {
 	if a, b := fmt.Sprint(cut.Cells[0].Answers), fmt.Sprint(want.Cells[0].Answers); a != b {
 		t.Errorf("answers differ:\n%s\n%s", a, b)
 	}
-	if _, err := (engine.Sweep{ExpertRanks: []int{16}}).Cuts(vfs.OS, large); err == nil || !strings.Contains(err.Error(), "rank 16 is asked for, it stores 8") {
+	if _, err := (engine.Sweep{ExpertRanks: []int{16}}).Cuts(vfs.OS, engine.Source{Name: "SMILE", Path: large}); err == nil || !strings.Contains(err.Error(), "rank 16 is asked for, it stores 8") {
 		t.Errorf("a rank above the stored one: %v", err)
 	}
 }

@@ -53,6 +53,16 @@ func OpenFused(fsys vfs.FS, dir string) (_ *Fused, err error) {
 	return f, f.check()
 }
 
+// IsFused reports whether a directory holds a fused model, by its config.
+func IsFused(fsys vfs.FS, dir string) bool {
+	c, err := checkpoint.Open(fsys, dir)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	return c.Config.ModelType() == modelType
+}
+
 // readBlock parses the smile block of a checkpoint's config.
 func readBlock(c *checkpoint.Checkpoint) (*smile.Config, error) {
 	block, ok := c.Config.Raw.Get("smile")

@@ -40,7 +40,7 @@ the base that --base or the task file names. --experts DIR is a row of its own, 
 is done by the expert that was fine-tuned for it (DIR holds a folder each); the others' accuracies
 are then given relative to it, too.
 
---sweep expert-rank=4,8,16,router-rank=4,16 evaluates a fused model cut to each of these ranks; given
+--sweep expert-rank=4,8,16,router-rank=4,16 evaluates fused models cut to each of these ranks; given
 BASE EXPERT... it fuses them once, to the largest, and evaluates base, experts and all ranks.
 
 Answers are kept in a cache, by the content of models and data: what is there is not computed again,
@@ -66,7 +66,7 @@ and an evaluation that was killed goes on where it was.`,
 	fl.StringArrayVar(&f.ensembles, "ensemble", nil, "[name=]mean, max or weighted:EXPERT=WEIGHT,...: combine the experts' probabilities")
 	fl.StringSliceVar(&f.only, "task", nil, "run these tasks only")
 	fl.StringVar(&f.corrupt, "corrupt", "", "disturb all images: noise, blur or contrast, with :1 to :5 for the severity")
-	fl.StringArrayVar(&f.sweep, "sweep", nil, "expert-rank=R,R,... and router-rank=R,R,...: ranks to cut a fused model to")
+	fl.StringArrayVar(&f.sweep, "sweep", nil, "expert-rank=R,R,... and router-rank=R,R,...: ranks to cut fused models to")
 	fl.IntVar(&f.limit, "limit", 0, "use the first so many examples of each task")
 	fl.StringVarP(&f.out, "out", "o", "", "folder for results.json, results.csv, results.md and figures (SVG, PNG, CSV)")
 	fl.StringVar(&f.cache, "cache", "", "folder of the cache (default: smelt/eval in the user's cache folder)")
@@ -155,7 +155,7 @@ func (a *app) evalModels(ctx context.Context, args []string, f *evalFlags, opt e
 		sets = append(sets, engine.EvalModel{Name: name, Path: dir, Experts: experts})
 	}
 	if len(f.sweep) > 0 {
-		if len(sets) == 0 && len(args) > 1 {
+		if len(sets) == 0 && len(args) > 1 && !a.anyFused(members) {
 			sets = append(sets, engine.EvalModel{Name: "individual", Experts: members[1:]})
 		}
 		models, done, err = a.sweep(ctx, members, f.sweep, opt)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,20 +43,29 @@ func parseSweep(args []string) (s engine.Sweep, err error) {
 	return s, nil
 }
 
-// sweep makes the rows of a sweep: over one fused model, or over what base and
-// experts are fused to.
+// sweep makes the rows of a sweep: fused models are cut to each of its ranks
+// and others stand as they are; without a fused one, base and experts are
+// fused first.
 func (a *app) sweep(ctx context.Context, args []engine.Source, ranks []string, opt engine.EvalOptions) (models []engine.EvalModel, done func(), err error) {
 	done = func() {}
 	s, err := parseSweep(ranks)
 	if err != nil {
 		return nil, done, err
 	}
-	switch len(args) {
-	case 0:
-		return nil, done, errors.New("--sweep wants one fused model, or a base and its experts")
-	case 1:
-		models, err = s.Cuts(a.fs, args[0].Path)
-		return models, done, err
+	if len(args) == 1 || a.anyFused(args) {
+		for _, m := range args {
+			cuts := []engine.EvalModel{{Name: m.Name, Path: m.Path}}
+			if len(args) == 1 || engine.IsFused(a.fs, m.Path) {
+				if cuts, err = s.Cuts(a.fs, m); err != nil {
+					return nil, done, err
+				}
+			}
+			models = append(models, cuts...)
+		}
+		return models, done, nil
+	}
+	if len(args) == 0 {
+		return nil, done, errors.New("--sweep wants fused models, or BASE EXPERT...")
 	}
 	dir := filepath.Join(opt.Cache.Dir, "fused")
 	if opt.Cache.Dir == "" {
@@ -66,4 +76,8 @@ func (a *app) sweep(ctx context.Context, args []engine.Source, ranks []string, o
 	}
 	models, err = s.Fuse(ctx, a.fs, args[0].Path, args[1:], dir, a.workers, a.progress())
 	return append([]engine.EvalModel{{Name: args[0].Name, Path: args[0].Path}}, models...), done, err
+}
+
+func (a *app) anyFused(models []engine.Source) bool {
+	return slices.ContainsFunc(models, func(m engine.Source) bool { return engine.IsFused(a.fs, m.Path) })
 }
