@@ -7,18 +7,28 @@ import (
 	"smelt/internal/kernel"
 )
 
-// maxBlocks bounds the number of blocks of a Krylov basis: a spectrum that is
-// not resolved by then is flat.
-const maxBlocks = 16
+// largestBasis bounds a Krylov basis, in multiples of half the rank: a spectrum
+// that is not resolved by then is flat.
+const largestBasis = 16
 
 // rounding is the share of energy that float32 products and bases that are
 // orthonormal to float32's accuracy may gain or lose.
 const rounding = 2e-6
 
-// blockSize returns the number of vectors of a block for rank r: several blocks
-// below the rank need fewer vectors, in all, than one of its size.
-func blockSize(r int) int {
-	return min(max((r/2+15)/16*16, 16), 256)
+// cachedSide is the longest shorter side of matrices that the caches hold, more
+// or less.
+const cachedSide = 1024
+
+// blockSize returns the number of vectors of a block for rank r of a matrix
+// whose shorter side is p, and half the rank, rounded: the narrower the blocks,
+// the fewer vectors are needed in all, but the more passes over the matrix, which
+// are cheap only where the caches hold it.
+func blockSize(p, r int) (block, half int) {
+	half = min(max((r/2+15)/16*16, 16), 256)
+	if p <= cachedSide {
+		return half / 2, half
+	}
+	return half, half
 }
 
 // krylov is the block Krylov space of H = W·Wᵀ with everything that is known

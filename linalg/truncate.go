@@ -107,8 +107,8 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 	if 4*r > p || p <= 64 {
 		return 0, 0, true
 	}
-	block = blockSize(r)
-	limit = maxBlocks * block
+	block, half := blockSize(p, r)
+	limit = largestBasis * half
 	if p <= 1024 {
 		// The deterministic path costs little more than a large basis.
 		limit, whole = min(limit, p/2), limit >= p/4
@@ -130,7 +130,11 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 	k = newKrylov(op, opt, energy, block, limit)
 	k.start()
 	// A smaller basis hardly ever suffices, and a check costs as much as a block.
-	first := min((7*opt.Rank/2+block-1)/block*block, limit/block*block)
+	first := 3 * opt.Rank
+	if op.p > cachedSide {
+		first += opt.Rank / 2
+	}
+	first = min((first+block-1)/block*block, limit/block*block)
 	for {
 		full := k.d+k.w.Rows > limit
 		if !full && !k.extend() {

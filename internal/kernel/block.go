@@ -127,7 +127,7 @@ func (p *product[T]) block(packed []T, panels, i0, m, j0, first, count, n int) {
 		*t = tile{}
 		tileArgs.Put(t)
 	}()
-	*t = tile{alpha: toBits(p.alpha), bStep: p.nr * size, cRow: b.cStride * size}
+	*t = tile{alpha: toBits(p.alpha), cRow: b.cStride * size}
 	c := b.c
 	for k := 0; k < p.k; k += p.kLen {
 		t.k = min(p.kLen, p.k-k)
@@ -178,13 +178,16 @@ func (b *blockOf[T]) rows(t *tile, i0, m, k int) {
 	for j := range b.count {
 		col := (b.first + j) * p.nr
 		cols := min(p.nr, b.n-col)
-		panel := b.packed
-		if p.once {
-			p.packRight(panel, k, kn, b.j0+col, cols)
-		} else {
-			panel = panel[(b.first+j)*kn*p.nr:]
+		t.bStep = p.nr * size
+		switch {
+		case p.lies && cols%p.lanes == 0:
+			t.b, t.bStep = p.right.at(k, b.j0+col), p.right.stride
+		case p.once:
+			p.packRight(b.packed, k, kn, b.j0+col, cols)
+			t.b = unsafe.Pointer(&b.packed[0])
+		default:
+			t.b = unsafe.Pointer(&b.packed[(b.first+j)*kn*p.nr])
 		}
-		t.b = unsafe.Pointer(&panel[0])
 		t.lanes, t.mask = (cols-1)%p.lanes+1, lastMask(cols, p.lanes)
 		tiles := p.tiles[(cols+p.lanes-1)/p.lanes]
 		for i := range parts {

@@ -36,6 +36,7 @@ const (
 	packR    = 12 << 20 // bytes of the right operand packed at once, which stay in the third-level cache
 	fewCols  = 8        // up to this many panels, the left operand is not worth packing
 	padPanel = 16       // elements between packed rows, against cache-set conflicts
+	nearRows = 4 << 10  // most bytes between rows of a right operand that is worth reading where it lies
 )
 
 // operand is op(x) of a stored matrix x: element (i,j) lies at row i and column
@@ -70,6 +71,7 @@ type product[T float] struct {
 	cStride     int // elements
 	flip        bool
 	once        bool // each panel of the right operand is used once, and packed just before
+	lies        bool // or it is read where it lies
 	m, n, k     int
 	kLen        int // k of all blocks but the last
 	pack        bool
@@ -103,6 +105,7 @@ func (e *engine[T]) multiply(workers, m, n, k int, alpha T, a, b operand, beta T
 	size := elemSize[T]()
 	_, p.kLen = blocks(k, blockK/size, 4)
 	p.once = p.m <= blockM
+	p.lies = p.m <= 2*e.direct && !p.right.trans && p.right.kind == native && p.right.stride <= nearRows
 	p.run(workers)
 }
 

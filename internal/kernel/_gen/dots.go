@@ -53,6 +53,27 @@ func (f *file) sumAcross(s isa, i, t int) {
 	f.VADDPS(xmm[t], xmm[i], xmm[i])
 }
 
+// sumFour leaves the sums of four float32 vectors, i and those step apart after
+// it, in the first four lanes of vector i, each added up in sumAcross's order; t
+// is free, and K1 has every fourth bit set.
+func (f *file) sumFour(i, step, t int) {
+	first, second := zmm[i], zmm[i+2*step]
+	for _, p := range [3][2]reg.VecPhysical{{first, zmm[i+step]}, {second, zmm[i+3*step]}, {first, second}} {
+		lo, hi := operand.U8(0x44), operand.U8(0xee)
+		if p[1] == second {
+			lo, hi = 0x88, 0xdd
+		}
+		f.VSHUFF32X4(hi, p[1], p[0], zmm[t])
+		f.VSHUFF32X4(lo, p[1], p[0], p[0])
+		f.VADDPS(zmm[t], p[0], p[0])
+	}
+	for _, order := range []operand.U8{0x4e, 0xb1} {
+		f.VPERMILPS(order, first, zmm[t])
+		f.VADDPS(zmm[t], first, first)
+	}
+	f.VCOMPRESSPS(first, reg.K1, first)
+}
+
 // genDots writes the kernels that multiply a few rows of x with every row of a
 // stored weight, several weight rows at a time.
 func genDots(dir string, s isa) error {
@@ -101,6 +122,11 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	pw, groups := field(dotsW), field(dotsGroups)
 	wRow, xRow := field(dotsWRow), field(dotsXRow)
 	out, outRow := field(dotsOut), field(dotsOutRow)
+	if e == f32 && s.wide() && wn == 4 {
+		lanes := f.GP64()
+		f.MOVQ(operand.U32(0x1111), lanes)
+		f.KMOVW(lanes.As32(), reg.K1)
+	}
 	group, step := f.fresh("group"), f.fresh("step")
 	f.Label(group)
 	steps, px, q := field(dotsSteps), field(dotsX), f.GP64()
@@ -139,6 +165,12 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	po := f.GP64()
 	f.MOVQ(out, po)
 	for x := range xn {
+		if e == f32 && s.wide() && wn == 4 {
+			f.sumFour(acc(0, x), xn, wn*xn)
+			f.VMOVUPS(xmm[acc(0, x)], at(po, 0))
+			f.ADDQ(outRow, po)
+			continue
+		}
 		for w := range wn {
 			if e == f32 {
 				f.sumAcross(s, acc(w, x), wn*xn)
