@@ -67,6 +67,10 @@ pages: build ## the pages that smelt writes, looked at in headless Chromium
 parity: build peers ## real outputs against numpy, FusionBench, peft and transformers
 	tools/parity/run.sh bin/smelt $(PYTHON)
 
+.PHONY: results
+results: build peers ## docs/results.md: every pool fused, merged and evaluated
+	tools/results.sh bin/smelt $(PYTHON)
+
 .PHONY: bench
 bench: build peers ## docs/benchmarks.md: every figure beside its floor and its peer
 	bench/run.sh $(PYTHON)
