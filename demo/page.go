@@ -84,7 +84,7 @@ func (d *demo) page() (*report.Page, error) {
 				Blocks: d.routing(smile),
 			},
 			{
-				Title: "And beyond the eight tasks?",
+				Title: "And beyond the fused tasks?",
 				Lead:  "The same models on disturbed pictures, and on a task that no fine-tune was trained for.",
 				Blocks: []report.Block{
 					report.Grid{
