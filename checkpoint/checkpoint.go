@@ -187,6 +187,20 @@ func (c *Checkpoint) Release(name string) {
 	}
 }
 
+// Load reads a tensor into memory, all of it, and reports whether most of it
+// was not there before; Drop lets its pages go and the system's copy of them.
+func (c *Checkpoint) Load(name string) (cold bool) {
+	t, ok := c.Lookup(name)
+	return ok && c.files[t.File].Load(name)
+}
+
+// Drop is described with Load.
+func (c *Checkpoint) Drop(name string) {
+	if t, ok := c.Lookup(name); ok {
+		c.files[t.File].Drop(name)
+	}
+}
+
 // Bytes returns the size of all tensors.
 func (c *Checkpoint) Bytes() int64 {
 	var n int64

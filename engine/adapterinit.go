@@ -57,7 +57,7 @@ func InitAdapter(ctx context.Context, in *Inputs, opt InitOptions, out string, w
 	}
 	form := initForm{newAdapterForm(p, p.Base, in.Base)}
 	_, inner := p.concurrency(workers)
-	a := analyzer{worker: worker{p, in, inner}}
+	a := analyzer{worker: worker{plan: p, in: in, workers: inner}}
 	j, err := newJob(in.FS, p, fmt.Sprintf("init %v", opt), out, in.Base.Dir, form, func(u *Unit) ([]output, report, error) {
 		return a.begin(u, form, opt)
 	}, workers)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"sync/atomic"
 
 	"smelt/dtype"
 	"smelt/internal/kernel"
@@ -33,7 +34,24 @@ type fusedModule struct {
 type worker struct {
 	plan    *Plan
 	in      *Inputs
-	workers int // inside one unit
+	workers int    // inside one unit
+	ahead   *ahead // may be nil
+	crew    *crew  // may be nil
+}
+
+// crew shares workers among the units under way: the last ones have those
+// of the units that have ended.
+type crew struct {
+	workers int
+	units   atomic.Int32
+}
+
+// inner is the number of workers of one unit at this moment.
+func (w *worker) inner() int {
+	if w.crew == nil {
+		return w.workers
+	}
+	return max(w.workers, w.crew.workers/max(1, int(w.crew.units.Load())))
 }
 
 // run computes one unit: the tensors to be written, in file order, and the
@@ -101,10 +119,10 @@ func (w *worker) others(name string, base tensor.Tensor, rep *report) (output, e
 			return output{}, fmt.Errorf("expert %s: tensor %q: %w", e.Name, name, err)
 		}
 		if same {
-			e.Release(name)
+			w.letGo(input{i, name})
 			continue
 		}
-		stats := kernel.Diff(w.workers, kernel.Stored{DType: x.DType, Data: x.Data}, kernel.Stored{DType: base.DType, Data: base.Data})
+		stats := kernel.Diff(w.inner(), kernel.Stored{DType: x.DType, Data: x.Data}, kernel.Stored{DType: base.DType, Data: base.Data})
 		if stats.NonFinite > 0 {
 			return output{}, fmt.Errorf("tensor %q: %d elements of expert %s or of the base are not finite: the checkpoint is broken", name, stats.NonFinite, e.Name)
 		}
@@ -125,7 +143,7 @@ func (w *worker) others(name string, base tensor.Tensor, rep *report) (output, e
 				sum[j] += v[j] - b[j]
 			}
 		}
-		e.Release(name)
+		w.letGo(input{i, name})
 	}
 	if sum != nil {
 		b, err := base.Float64()
@@ -155,7 +173,7 @@ func (w *worker) resized(name string, i int, x, base tensor.Tensor, rep *report)
 		return nil
 	}
 	xs, bs := smile.Rows(x, 0, rows), smile.Rows(base, 0, rows)
-	stats := kernel.Diff(w.workers, kernel.Stored{DType: x.DType, Data: xs.Data}, kernel.Stored{DType: base.DType, Data: bs.Data})
+	stats := kernel.Diff(w.inner(), kernel.Stored{DType: x.DType, Data: xs.Data}, kernel.Stored{DType: base.DType, Data: bs.Data})
 	if stats.NonFinite > 0 {
 		return fmt.Errorf("tensor %q: %d elements of expert %s or of the base are not finite: the checkpoint is broken", name, stats.NonFinite, w.plan.Experts[i].Name)
 	}
@@ -206,7 +224,7 @@ func (w *worker) fuse(u *Unit) ([]output, report, error) {
 	touched, biased := 0, 0
 	for i, e := range w.in.Experts {
 		f.Ranks[i] = smile.Untouched
-		d, err := e.Delta(u.Name, u.Transposed, w.workers)
+		d, err := e.Delta(u.Name, u.Transposed, w.inner())
 		if err != nil {
 			return nil, rep, err
 		}
@@ -223,7 +241,7 @@ func (w *worker) fuse(u *Unit) ([]output, report, error) {
 			if f.Ranks[i] = u.Ranks[i]; f.Ranks[i] != smile.Dense {
 				f.Ranks[i] = min(f.Ranks[i], smile.Rank(min(u.In, u.Out)))
 			}
-			if err := kept[i].decompose(d, f.Ranks[i], u, w.workers); err != nil {
+			if err := kept[i].decompose(d, f.Ranks[i], u, w.inner()); err != nil {
 				return nil, rep, fmt.Errorf("expert %s: module %q: %w", e.Name, u.Name, err)
 			}
 			f.RouterRank = min(f.RouterRank, kept[i].numericalRank)
@@ -235,7 +253,7 @@ func (w *worker) fuse(u *Unit) ([]output, report, error) {
 				d.Free()
 			}
 		}
-		e.Release(u.Tensors[0])
+		w.letGo(input{i, u.Tensors[0]})
 	}
 	if touched == 0 && (biased == 0 || len(kept) > 1) {
 		outs, err := w.unfused(u, &rep)

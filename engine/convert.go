@@ -276,7 +276,7 @@ func ExtractLoRA(ctx context.Context, in *Inputs, opt Options, out string, worke
 		form.biased = form.biased || ok && (!has || x.Shape[0] == b.Shape[0])
 	}
 	_, inner := p.concurrency(workers)
-	w := worker{p, in, inner}
+	w := worker{plan: p, in: in, workers: inner}
 	j, err := newJob(in.FS, p, "extract", out, in.Base.Dir, form, func(u *Unit) ([]output, report, error) {
 		d, err := in.Experts[0].Delta(u.Name, u.Transposed, w.workers)
 		if err != nil {

@@ -196,7 +196,7 @@ func (e *edit) owned(i int) []string {
 }
 
 func (e *edit) run(u *Unit) ([]output, report, error) {
-	w := worker{e.plan, e.in, e.inner}
+	w := worker{plan: e.plan, in: e.in, workers: e.inner}
 	switch u.Action {
 	case ActionOwn:
 		return e.own(&w, u)

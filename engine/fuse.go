@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"smelt/dtype"
+	"smelt/internal/parallel"
 	"smelt/internal/vfs"
 	"smelt/safetensors"
 	"smelt/smile"
@@ -72,12 +73,18 @@ func Fuse(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worke
 		return nil, err
 	}
 	n, inner := p.concurrency(workers)
-	w := worker{p, in, inner}
+	w := worker{plan: p, in: in, workers: inner, ahead: newAhead(in, p.Units[:hi]), crew: &crew{workers: parallel.Workers(workers)}}
+	defer w.ahead.stop()
 	j := job{
 		fs: in.FS, plan: p, out: out, key: fmt.Sprintf("%s %d/%d", key, part.I, part.N), lo: lo, hi: hi, workers: n,
 		carry: in.Base.Dir, form: fusedForm{}, reserved: p.reserve(),
 		produce: func(i int) ([]output, report, error) {
-			w.prefetch(i + n)
+			w.ahead.begin(i)
+			w.crew.units.Add(1)
+			defer func() {
+				w.crew.units.Add(-1)
+				w.ahead.end(i)
+			}()
 			return w.run(&p.Units[i])
 		},
 		release: w.release,
@@ -86,26 +93,6 @@ func Fuse(ctx context.Context, in *Inputs, p *Plan, part Part, out string, worke
 		j.form = partForm{part}
 	}
 	return j.run(ctx, progress)
-}
-
-// prefetch asks for the inputs of a unit that comes soon.
-func (w *worker) prefetch(i int) {
-	if i >= len(w.plan.Units) || w.plan.Units[i].Action == ActionOwn {
-		return
-	}
-	for _, name := range w.plan.Units[i].Tensors {
-		w.in.Base.Prefetch(name)
-		for _, e := range w.in.Experts {
-			e.Prefetch(name)
-		}
-	}
-}
-
-// release lets go of the base's tensors of a unit that has been written.
-func (w *worker) release(i int) {
-	for _, name := range w.plan.Units[i].Tensors {
-		w.in.Base.Release(name)
-	}
 }
 
 // job makes one output from units, whoever produces them: a fusion computes

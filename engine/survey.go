@@ -139,7 +139,7 @@ func survey(ctx context.Context, in *Inputs, p *Plan, workers int, progress Prog
 		n, inner := p.concurrency(workers)
 		return ordered(ctx, 0, len(which), n, func(i int) (*surveyed, error) {
 			k := which[i]
-			w := worker{p, in, inner}
+			w := worker{plan: p, in: in, workers: inner}
 			return w.survey(units[k], depth(k))
 		}, func(i int, s *surveyed) error {
 			k := which[i]

@@ -119,5 +119,20 @@ func (f *File) Release(name string) {
 	}
 }
 
+// Load reads a tensor into memory, all of it, and reports whether most of it
+// was not there before; Drop lets its pages go and the system's copy of them.
+// Both are advice, and unknown names are ignored.
+func (f *File) Load(name string) (cold bool) {
+	t, ok := f.Lookup(name)
+	return ok && f.m.Load(f.start+t.Begin, t.Bytes())
+}
+
+// Drop is described with Load.
+func (f *File) Drop(name string) {
+	if t, ok := f.Lookup(name); ok {
+		f.m.Drop(f.start+t.Begin, t.Bytes())
+	}
+}
+
 // Close unmaps the file. Tensors handed out before must not be read again.
 func (f *File) Close() error { return f.m.Close() }

@@ -2,6 +2,7 @@ package taskvector
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"smelt/checkpoint"
@@ -27,14 +28,26 @@ type LowRank struct {
 	Scale float64
 }
 
-// free holds the memory of deltas that are done with: finding fresh memory for
-// each takes about as long as the subtraction.
-var free sync.Pool
+// spare is the memory of deltas that are done with, until an expert is closed:
+// finding fresh memory for each takes about as long as the subtraction. There
+// are never more pieces than deltas at a time.
+var spare struct {
+	sync.Mutex
+	pieces [][]float32 // by rising size
+}
 
 // dense returns a matrix of any content.
 func dense(rows, cols int) linalg.Matrix {
-	if m, ok := free.Get().(*linalg.Matrix); ok && cap(m.Data) >= rows*cols {
-		return kernel.Of(rows, cols, m.Data[:rows*cols])
+	spare.Lock()
+	defer spare.Unlock()
+	for i, p := range spare.pieces {
+		if cap(p) >= rows*cols {
+			spare.pieces = slices.Delete(spare.pieces, i, i+1)
+			return kernel.Of(rows, cols, p[:rows*cols])
+		}
+	}
+	if len(spare.pieces) > 0 { // a larger one takes its place
+		spare.pieces = slices.Delete(spare.pieces, 0, 1)
 	}
 	return kernel.New(rows, cols)
 }
@@ -42,10 +55,15 @@ func dense(rows, cols int) linalg.Matrix {
 // Free lets later deltas use the memory of Dense, which must not be used any
 // more.
 func (d *Delta) Free() {
-	if d.Dense != nil {
-		free.Put(d.Dense)
-		d.Dense = nil
+	if d.Dense == nil {
+		return
 	}
+	spare.Lock()
+	defer spare.Unlock()
+	p := d.Dense.Data
+	i, _ := slices.BinarySearchFunc(spare.pieces, cap(p), func(q []float32, n int) int { return cap(q) - n })
+	spare.pieces = slices.Insert(spare.pieces, i, p)
+	d.Dense = nil
 }
 
 // Touched reports whether the weight changed.

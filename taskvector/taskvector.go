@@ -261,6 +261,26 @@ func (e *Expert) Release(name string) {
 	}
 }
 
+// Load reads what the expert has in place of a tensor into memory, and reports
+// whether most of it was not there before; Drop lets its pages go and the
+// system's copy of them. An adapter is small: nothing happens.
+func (e *Expert) Load(name string) (cold bool) {
+	if e.full == nil {
+		return false
+	}
+	info, ok := e.lookup(name)
+	return ok && e.full.Load(info.Name)
+}
+
+// Drop is described with Load.
+func (e *Expert) Drop(name string) {
+	if e.full != nil {
+		if info, ok := e.lookup(name); ok {
+			e.full.Drop(info.Name)
+		}
+	}
+}
+
 // Fingerprint identifies the expert's content as far as names, sizes, times
 // and headers tell.
 func (e *Expert) Fingerprint() (string, error) {
@@ -272,6 +292,9 @@ func (e *Expert) Fingerprint() (string, error) {
 
 // Close unmaps the expert's files.
 func (e *Expert) Close() error {
+	spare.Lock()
+	spare.pieces = nil
+	spare.Unlock()
 	if e.full != nil {
 		return e.full.Close()
 	}

@@ -15,18 +15,10 @@ func mapFile(f *os.File, size int) (*Mapping, error) {
 		return nil, err
 	}
 	mapped.add(data)
-	return &Mapping{data: data, advise: advise, unmap: func(b []byte) error {
+	return &Mapping{data: data, advise: advise, cached: cached, unmap: func(b []byte) error {
 		mapped.remove(b)
 		return unix.Munmap(b)
 	}}, nil
-}
-
-func advise(b []byte, a advice) {
-	how := unix.MADV_WILLNEED
-	if a == dontNeed {
-		how = unix.MADV_DONTNEED
-	}
-	_ = unix.Madvise(b, how) // advice: refusing it changes nothing
 }
 
 func syncDir(name string) error {

@@ -76,6 +76,7 @@ var ErrLocked = errors.New("locked by another process")
 type Mapping struct {
 	data   []byte
 	advise func(b []byte, a advice)
+	cached func(b []byte) bool // whether most of it is in memory
 	unmap  func([]byte) error
 }
 
@@ -84,6 +85,8 @@ type advice int
 const (
 	willNeed advice = iota
 	dontNeed
+	load
+	drop
 )
 
 // Bytes returns the content. Writing to it is an error that may fault.
@@ -98,6 +101,23 @@ func (m *Mapping) Prefetch(off, n int64) { m.hint(off, n, willNeed) }
 // Release is described with Prefetch.
 func (m *Mapping) Release(off, n int64) { m.hint(off, n, dontNeed) }
 
+// Load reads [off, off+n) and maps it, so that nobody who touches it waits, and
+// reports whether most of it was not in memory before. Drop undoes that: it
+// lets go of the pages and of the system's copy of them, which leaves memory to
+// what is read next. Both are advice.
+func (m *Mapping) Load(off, n int64) (cold bool) {
+	if m.cached != nil && off >= 0 && n > 0 && n <= int64(len(m.data))-off {
+		lo := off &^ (pageSize - 1)
+		cold = !m.cached(m.data[lo : off+n])
+	}
+	m.hint(off, n, willNeed) // all of it is asked for at once
+	m.hint(off, n, load)
+	return cold
+}
+
+// Drop is described with Load.
+func (m *Mapping) Drop(off, n int64) { m.hint(off, n, drop) }
+
 func (m *Mapping) hint(off, n int64, a advice) {
 	size := int64(len(m.data))
 	if m.advise == nil || off < 0 || n <= 0 || off >= size {
@@ -107,7 +127,7 @@ func (m *Mapping) hint(off, n int64, a advice) {
 	if n < size-off {
 		end = off + n
 	}
-	if a == willNeed {
+	if a == willNeed || a == load {
 		off &^= pageSize - 1
 	} else {
 		off = (off + pageSize - 1) &^ (pageSize - 1)
@@ -123,7 +143,7 @@ func (m *Mapping) hint(off, n int64, a advice) {
 // Close ends the mapping: Bytes handed out before must not be touched again.
 func (m *Mapping) Close() error {
 	data, unmap := m.data, m.unmap
-	m.data, m.unmap, m.advise = nil, nil, nil
+	m.data, m.unmap, m.advise, m.cached = nil, nil, nil, nil
 	if unmap == nil {
 		return nil
 	}
