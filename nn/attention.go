@@ -48,7 +48,7 @@ func (a *Attention) Forward(p *Pass, y, q kernel.Matrix, segments []Segment) {
 			a.task(y, q, segments, scores, i)
 		}
 	} else {
-		each(workers, tasks, func(w, i int) {
+		Each(workers, tasks, func(w, i int) {
 			a.task(y, q, segments, scores[w*rows*keys:(w+1)*rows*keys], i)
 		})
 	}

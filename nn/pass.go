@@ -21,7 +21,7 @@ type Pass struct {
 	// many rows with BF16 weights round their inputs to bfloat16 where the CPU
 	// multiplies pairs of it: about twice as fast, with errors of at most 2⁻⁸ of
 	// what is summed. torch rounds there as well, and the sums and all that is
-	// between products too, which stay float32 here. Routers always see float32.
+	// between products too, which stay float32 here, a router's scores among them.
 	Exact bool
 
 	// OnRouting, where set, sees every routing decision of a fused model.
@@ -108,9 +108,9 @@ func (p *Pass) ForRows(rows, width int, f func(lo, hi int)) {
 	parallel.For(w, (rows+step-1)/step, func(i int) { f(i*step, min(rows, (i+1)*step)) })
 }
 
-// each calls f(worker, i) for all i in [0,n); calls with the same worker, a
+// Each calls f(worker, i) for all i in [0,n); calls with the same worker, a
 // number below workers, do not overlap.
-func each(workers, n int, f func(worker, i int)) {
+func Each(workers, n int, f func(worker, i int)) {
 	if workers <= 1 {
 		for i := range n {
 			f(0, i)

@@ -1,9 +1,7 @@
 package smile
 
 import (
-	"smelt/dtype"
 	"smelt/internal/kernel"
-	"smelt/internal/parallel"
 	"smelt/nn"
 )
 
@@ -35,11 +33,11 @@ func (l *Linear) group(p *nn.Pass, r routing) groups {
 	return g
 }
 
-// forwardOne writes y where every token has one expert, whose weight then is 1:
-// with the tokens sorted by expert, base and experts add up in place, and the
-// way back adds the biases. scores [N, touched·g] are the routers'
+// forwardFew writes y for few tokens, each with one expert, whose weight then
+// is 1: with the tokens sorted by expert, base and experts add up in place, and
+// the way back adds the biases. scores [N, touched·g] are the routers'
 // down-projections.
-func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
+func (l *Linear) forwardFew(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 	g := l.group(p, r)
 	rank := 0
 	for i := range l.experts {
@@ -49,17 +47,9 @@ func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 	if x.Rows > 1 {
 		xs, ys = p.Matrix(x.Rows, x.Cols), p.Matrix(x.Rows, y.Cols)
 	}
-	if p.Serial(x.Rows, x.Cols) {
-		l.gather(xs, down, x, scores, g, r, 0, x.Rows)
-	} else {
-		p.ForRows(x.Rows, x.Cols, func(lo, hi int) { l.gather(xs, down, x, scores, g, r, lo, hi) })
-	}
+	l.gather(xs, down, x, scores, g, r, 0, x.Rows)
 	bare := nn.Dense{Weight: l.base.Weight}
 	bare.Forward(p, ys, xs)
-	if x.Rows > fewRows {
-		l.finishAll(p, y, ys, xs, down, g)
-		return
-	}
 	l.restDown(p, xs, down, g)
 	problems := p.Problems(len(l.experts))[:0]
 	for i := range l.experts {
@@ -75,70 +65,6 @@ func (l *Linear) forwardOne(p *nn.Pass, y, x, scores kernel.Matrix, r routing) {
 	}
 	kernel.GemmGroup(p.Workers, problems)
 	l.back(y, ys, g, r)
-}
-
-// fewRows is how many tokens are bound by reading the weights, which all
-// workers then share.
-const fewRows = 16
-
-// finishAll does for many tokens what remains after the base's product. Each
-// expert's tokens, or a part of them, are one worker's: rows, never parts of a
-// sum, so that the result is the same bits for any number of workers.
-func (l *Linear) finishAll(p *nn.Pass, y, ys, xs, down kernel.Matrix, g groups) {
-	w := parallel.Workers(p.Workers)
-	const cache = 3 << 18 // bytes of a part's outputs
-	most := max(2*fewRows, min(cache/(4*ys.Cols), (ys.Rows+2*w-1)/(2*w)))
-	if w == 1 {
-		most = max(2*fewRows, cache/(4*ys.Cols))
-	}
-	type piece struct{ expert, lo, hi int }
-	var pieces []piece
-	for e := range l.experts {
-		lo, rows := int(g.start[e]), int(g.start[e+1]-g.start[e])
-		n := (rows + most - 1) / most
-		for i := range n {
-			pieces = append(pieces, piece{e, lo + rows*i/n, lo + rows*(i+1)/n})
-		}
-	}
-	parallel.For(w, len(pieces), func(i int) {
-		l.finish(p, y, ys, xs, down, g, pieces[i].expert, pieces[i].lo, pieces[i].hi)
-	})
-}
-
-// finish adds expert e's part to rows [lo,hi) of ys, which are tokens of its
-// own, and writes them with their biases to where they belong in y.
-func (l *Linear) finish(p *nn.Pass, y, ys, xs, down kernel.Matrix, g groups, e, lo, hi int) {
-	if lo == hi {
-		return
-	}
-	ex := &l.experts[e]
-	x, c := xs.Slice(lo, hi, 0, xs.Cols), ys.Slice(lo, hi, 0, ys.Cols)
-	if ex.rest.Rows > 0 {
-		multiply(p, down.Slice(lo, hi, l.g, ex.rank), x, ex.rest, 0)
-	}
-	switch {
-	case ex.dense.Rows > 0:
-		multiply(p, c, x, ex.dense, 1)
-	case ex.rank > 0:
-		multiply(p, c, down.Slice(lo, hi, 0, ex.rank), ex.us, 1)
-	}
-	for i := lo; i < hi; i++ {
-		if to := y.Row(int(g.order[i])); ex.sum != nil {
-			kernel.Add(to, ys.Row(i), ex.sum)
-		} else {
-			copy(to, ys.Row(i))
-		}
-	}
-}
-
-// multiply computes c = x·wᵀ + beta·c on the caller's goroutine; of x, bf16
-// weights see what p says.
-func multiply(p *nn.Pass, c, x kernel.Matrix, w kernel.Weight, beta float32) {
-	if w.DType == dtype.BF16 && !p.Exact {
-		kernel.GemmBF16(1, c, x, w, beta)
-		return
-	}
-	kernel.GemmWeight(1, c, x, w, beta)
 }
 
 // back writes the rows of y: their sorted rows plus the biases.

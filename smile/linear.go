@@ -185,11 +185,14 @@ func (l *Linear) Forward(p *nn.Pass, y, x kernel.Matrix) {
 	if l.grouped {
 		weights = l.router
 	}
+	in := l.input(p, x)
 	down := p.Matrix(x.Rows, weights.Rows) // x·vtᵀ, or its routers' columns
-	r := l.route(p, down, x, weights)
+	r := l.route(p, down, in, weights)
 	switch {
+	case l.grouped && l.topK == 1 && x.Rows > fewRows:
+		l.forwardOne(p, y, in, down, r)
 	case l.grouped && l.topK == 1:
-		l.forwardOne(p, y, x, down, r)
+		l.forwardFew(p, y, x, down, r)
 	case l.grouped:
 		l.base.Forward(p, y, x)
 		l.forwardGrouped(p, y, x, down, r)
@@ -206,24 +209,61 @@ type routing struct {
 	weights  []float32 // [N, TopK]
 }
 
-// route writes down = x·weightsᵀ, in float32 whatever the pass rounds, scores
-// the experts for every row of it and selects the top ones: touched experts
-// before others, higher scores before lower, lower indices before higher.
-func (l *Linear) route(p *nn.Pass, down, x kernel.Matrix, weights kernel.Weight) routing {
+// input is a layer's input as its products read it.
+type input struct {
+	x     kernel.Matrix // [N, in]
+	pairs kernel.Matrix // [N, in/2], x rounded for weights in bf16, or empty
+}
+
+// fewRows is how many tokens are bound by reading the weights: rounding them
+// would gain nothing, and all workers share the weights.
+const fewRows = 16
+
+// input rounds x once for all products, where the base's would.
+func (l *Linear) input(p *nn.Pass, x kernel.Matrix) input {
+	in := input{x: x}
+	if !p.Exact && x.Rows > fewRows && kernel.Pairs(l.base.Weight) {
+		in.pairs = p.Matrix(x.Rows, x.Cols/2)
+		kernel.RoundPairs(p.Workers, in.pairs, x)
+	}
+	return in
+}
+
+// rows returns the input as products with w read it.
+func (in input) rows(w kernel.Weight) kernel.Matrix {
+	if in.pairs.Rows > 0 && kernel.Pairs(w) {
+		return in.pairs
+	}
+	return in.x
+}
+
+// multiply computes c = x·wᵀ + beta·c for rows x of an input.
+func multiply(workers int, c, x kernel.Matrix, w kernel.Weight, beta float32) {
+	if x.Cols < w.Cols {
+		kernel.GemmPairs(workers, c, x, w, beta)
+		return
+	}
+	kernel.GemmWeight(workers, c, x, w, beta)
+}
+
+// route writes down = x·weightsᵀ, scores the experts for every row of it, in
+// float32, and selects the top ones: touched experts before others, higher
+// scores before lower, lower indices before higher.
+func (l *Linear) route(p *nn.Pass, down kernel.Matrix, in input, weights kernel.Weight) routing {
 	n, e := down.Rows, len(l.experts)
 	r := routing{selected: p.Ints(n * l.topK), weights: p.Floats(n * l.topK)}
 	scores := p.Floats(n * e)
-	w := parallel.Workers(p.Workers)
+	w, x := parallel.Workers(p.Workers), in.rows(weights)
 	if w == 1 || n < 4*fewRows || weights.Rows == 0 {
 		if weights.Rows > 0 {
-			kernel.GemmWeight(p.Workers, down, x, weights, 0)
+			multiply(p.Workers, down, x, weights, 0)
 		}
 		l.routeRows(r, scores, down, 0, n)
 	} else {
 		parts := min(w, n/(2*fewRows))
 		parallel.For(w, parts, func(i int) {
 			lo, hi := n*i/parts, n*(i+1)/parts
-			kernel.GemmWeight(1, down.Slice(lo, hi, 0, down.Cols), x.Slice(lo, hi, 0, x.Cols), weights, 0)
+			multiply(1, down.Slice(lo, hi, 0, down.Cols), x.Slice(lo, hi, 0, x.Cols), weights, 0)
 			l.routeRows(r, scores, down, lo, hi)
 		})
 	}

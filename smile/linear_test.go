@@ -306,18 +306,46 @@ func TestLinearWorkers(t *testing.T) {
 	for i := range x.Data {
 		x.Data[i] = float32(r.NormFloat64())
 	}
-	for _, grouped := range []bool{false, true} {
-		l := f.linear(t, 2, grouped)
+	for _, c := range []struct {
+		topK           int
+		grouped, exact bool
+	}{{2, false, true}, {2, true, true}, {1, true, true}, {1, true, false}, {2, true, false}} {
+		l := f.linear(t, c.topK, c.grouped)
 		var want []float32
 		for _, workers := range []int{1, 2, 8, 1} {
 			y := kernel.New(x.Rows, m.Out)
-			p := &nn.Pass{Workers: workers, Exact: true}
+			p := &nn.Pass{Workers: workers, Exact: c.exact}
 			l.Forward(p, y, x)
 			l.Forward(p, y, x)
 			if want == nil {
 				want = y.Data
 			} else if !slices.Equal(want, y.Data) {
-				t.Errorf("grouped %v: %d workers change the result", grouped, workers)
+				t.Errorf("%+v: %d workers change the result", c, workers)
+			}
+		}
+	}
+}
+
+// Rounded inputs err by what one rounding each of x and of the down-projections
+// explains. One expert: no score decides anything.
+func TestLinearRounds(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 2))
+	m := Module{Name: "m", In: 200, Out: 330, RouterRank: 8, Ranks: []Rank{24}}
+	f := newFused(t, r, m, dtype.BF16, true, []int{0})
+	x, row := kernel.New(300, m.In), make([]float64, m.In)
+	for i := range x.Data {
+		x.Data[i] = float32(r.NormFloat64())
+	}
+	y := kernel.New(x.Rows, m.Out)
+	f.linear(t, 1, true).Forward(&nn.Pass{}, y, x)
+	for n := range x.Rows {
+		for j, v := range x.Row(n) {
+			row[j] = float64(v)
+		}
+		want, size, _ := f.formula(row, 1)
+		for i, v := range y.Row(n) {
+			if !(math.Abs(float64(v)-want[i]) <= 0x1p-7*size[i]) {
+				t.Fatalf("y[%d,%d] = %v, want %v ± %.2g", n, i, v, want[i], 0x1p-7*size[i])
 			}
 		}
 	}

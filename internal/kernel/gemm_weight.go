@@ -5,7 +5,6 @@ import (
 	"sync"
 	"unsafe"
 
-	"smelt/dtype"
 	"smelt/internal/parallel"
 )
 
@@ -54,20 +53,17 @@ func gemmWeight(workers int, c, x Matrix, w Weight, beta float32) {
 
 // gemmBF16 is GemmBF16 on arguments that are known to fit.
 func gemmBF16(workers int, c, x Matrix, w Weight, beta float32) {
-	e := active.bf16
-	if e == nil || w.DType != dtype.BF16 || x.Cols%2 != 0 || x.Rows <= fewRows {
+	if !Pairs(w) || x.Rows <= fewRows {
 		gemmWeight(workers, c, x, w, beta)
 		return
 	}
 	// Rounded, two elements of x are one of the engine's.
-	pairs := x.Cols / 2
-	buf := buffer[float32](&e.sums, max(1, x.Rows*pairs))
-	defer e.sums.Put(buf)
+	pool, pairs := &active.bf16.sums, x.Cols/2
+	buf := buffer[float32](pool, max(1, x.Rows*pairs))
+	defer pool.Put(buf)
 	rounded := Of(x.Rows, pairs, (*buf)[:x.Rows*pairs])
-	parallel.For(workers, x.Rows, func(i int) { narrow(BytesOf(rounded.Row(i)), dtype.BF16, x.Row(i)) })
-	right := w.operand()
-	right.size, right.kind = 4, native
-	e.multiply(workers, c.Rows, c.Cols, pairs, 1, rounded.operand(false), right, beta, c.Data, c.Stride)
+	RoundPairs(workers, rounded, x)
+	gemmPairs(workers, c, rounded, w, beta)
 }
 
 // gemmGroup is GemmGroup on arguments that are known to fit.
