@@ -27,8 +27,9 @@ func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.flip) }
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
 func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.flip) }
 
-// fewRows is up to how many rows of x the product x·aᵀ streams a past them.
-const fewRows = 8
+// fewRows is up to how many rows of x the product x·aᵀ streams a past them, where
+// the caches may hold a.
+const fewRows = 16
 
 // product computes dst = x·a, or x·aᵀ; that, for more than a few rows, as
 // (a·xᵀ)ᵀ, with the large matrix as the operand that is read by rows.
@@ -37,7 +38,7 @@ func (o operator) product(dst, x Matrix, trans bool) {
 		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
 		return
 	}
-	if x.Rows <= fewRows && o.a.Stride == o.a.Cols {
+	if x.Rows <= fewRows && o.p <= cachedSide && o.a.Stride == o.a.Cols {
 		kernel.GemmWeight(o.workers, dst, x, kernel.WeightOf(o.a), 0)
 		return
 	}

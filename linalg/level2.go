@@ -13,7 +13,8 @@ const sharedSize = 512
 func gemv(workers int, a Matrix64, x, y []float64) {
 	const chunk = 128
 	if a.Rows < sharedSize {
-		workers = 1
+		kernel.Gemv64(1, false, 1, a, x, 0, y)
+		return
 	}
 	parallel.For(workers, (a.Rows+chunk-1)/chunk, func(c int) {
 		for i := c * chunk; i < min((c+1)*chunk, a.Rows); i++ {
@@ -43,9 +44,7 @@ func gemvTrans(workers int, a Matrix64, x, y []float64) {
 
 // subtractRows computes y −= aᵀ·x for an a of few rows.
 func subtractRows(a Matrix64, x, y []float64) {
-	for i, v := range x {
-		kernel.Axpy64(-v, a.Row(i), y)
-	}
+	kernel.Gemv64(1, true, -1, a, x, 1, y)
 }
 
 // symv computes y = g·x for the symmetric g whose upper triangle is given, read
@@ -83,12 +82,14 @@ func symvBand(g Matrix64, x, y []float64, r0, r1 int) {
 	}
 }
 
+// updateBand is how many rows updateUpper takes at once.
+const updateBand = 256
+
 // updateUpper computes g −= aᵀ·b on the upper triangle of the square g (and on
-// some elements below it).
+// elements below it: on all of them up to the order updateBand).
 func updateUpper(workers int, a, b, g Matrix64) {
-	const band = 256
-	for i := 0; i < g.Rows; i += band {
-		end := min(i+band, g.Rows)
+	for i := 0; i < g.Rows; i += updateBand {
+		end := min(i+updateBand, g.Rows)
 		kernel.Gemm64(workers, true, false, -1, a.Slice(0, a.Rows, i, end), b.Slice(0, b.Rows, i, b.Cols), 1, g.Slice(i, end, i, g.Cols))
 	}
 }

@@ -21,9 +21,12 @@ func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 		for i := start; i < end; i++ {
 			k := i - start
 			row := g.Row(i)[i:]
-			for l := range k {
-				kernel.Axpy64(-wv.At(l, i), vw.Row(l)[i:], row)
-				kernel.Axpy64(-vw.At(l, i), wv.Row(l)[i:], row)
+			if k > 0 {
+				for l := range k {
+					coef[l], coef2[l] = wv.At(l, i), vw.At(l, i)
+				}
+				subtractRows(vw.Slice(0, k, i, n), coef[:k], row)
+				subtractRows(wv.Slice(0, k, i, n), coef2[:k], row)
 			}
 			d[i] = row[0]
 			if i == n-1 {
@@ -36,7 +39,11 @@ func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 			h.tau[i] = tau
 			copy(h.vt.Row(i)[i+1:], v)
 			w := wv.Row(k)[i+1:]
-			symv(workers, g.Slice(i+1, n, i+1, n), v, w)
+			if rest := g.Slice(i+1, n, i+1, n); n <= updateBand {
+				kernel.Gemv64(1, false, 1, rest, v, 0, w) // both triangles are up to date
+			} else {
+				symv(workers, rest, v, w)
+			}
 			if k > 0 {
 				vs, ws := vw.Slice(0, k, i+1, n), wv.Slice(0, k, i+1, n)
 				gemv(1, ws, v, coef[:k])
