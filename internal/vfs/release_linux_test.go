@@ -1,6 +1,7 @@
 package vfs_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,44 @@ func TestReleaseLetsPagesGo(t *testing.T) {
 		t.Errorf("%d pages before, %d after releasing %d", full, left, pages)
 	}
 	if m.Bytes()[size/2] != 0 {
+		t.Error("content lost")
+	}
+}
+
+func TestDropUndoesLoad(t *testing.T) {
+	const size = 64 << 20
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i >> 12)
+	}
+	name := filepath.Join(t.TempDir(), "f")
+	if err := vfs.WriteFile(vfs.OS, name, data); err != nil {
+		t.Fatal(err)
+	}
+	f, err := vfs.OS.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := f.Map()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	before, pages := resident(t), size/os.Getpagesize()
+	if m.Load(0, size) {
+		t.Error("a file that was just written is said to be on the disk alone")
+	}
+	full := resident(t)
+	if full-before < pages*3/4 {
+		t.Errorf("%d pages before, %d after loading %d", before, full, pages)
+	}
+	m.Drop(100, size-200)
+	if left := resident(t); full-left < pages*3/4 {
+		t.Errorf("%d pages before, %d after dropping %d", full, left, pages)
+	}
+	m.Load(size/2, size) // beyond the end: what there is
+	if !bytes.Equal(m.Bytes(), data) {
 		t.Error("content lost")
 	}
 }
