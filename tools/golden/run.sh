@@ -38,4 +38,6 @@ done
 golden merge . tools/golden/merge.py
 golden ensemble . tools/golden/ensemble.py ensemble/testdata/golden.json
 golden analysis . tools/golden/analysis.py write engine/testdata/analysis.json
-golden fuse . tools/parity/golden.py
+golden eval . tools/golden/eval.py
+golden fuse . tools/parity/reference.py golden
+golden fuse . tools/parity/fusionbench.py golden
