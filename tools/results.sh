@@ -43,9 +43,14 @@ table() {
 Made by `make results`: each pool is fused and merged by `smelt`, and every row is one line of `smelt eval`. Accuracy in % (exact
 match for text), each model on each whole test set; × is the number of parameters relative to the base (of the part that the
 tasks run), norm. the mean of accuracy relative to the individual expert. SMILE (g,k) has router rank g and expert rank k, top-1;
-all its rows are cuts of one fused model. Merges have their customary settings, chosen beforehand. `tools/parity/accuracy.py`
-(in CI) gets the same accuracies from transformers running the same checkpoints. How the bundled pools were made, and what they
-show less well than real ones, is in [examples/pools](../examples/pools/README.md).
+all its rows are cuts of one fused model. Merges have customary settings, chosen beforehand: task arithmetic λ = 0.3, TIES λ = 1
+and density 0.2, DARE with TIES λ = 1 and density 0.5. `tools/parity/accuracy.py` (in CI) gets the same accuracies from
+transformers running the same checkpoints. How the bundled pools were made, and what they show less well than real ones, is in
+[examples/pools](../examples/pools/README.md).
+
+Read with it: SMILE is near the individual experts where tasks look different and were fine-tuned in full, half-way where adapters
+leave its router eight directions to read, and no better than merging on the real pool, whose ten tasks are near one another (six
+sets of digits or letters) and whose fine-tunes also moved norms and embeddings, which SMILE keeps from the base.
 
 END
   pools=examples/pools
