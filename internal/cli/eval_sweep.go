@@ -65,7 +65,7 @@ func (a *app) sweep(ctx context.Context, args []engine.Source, ranks []string, o
 		return models, done, nil
 	}
 	if len(args) == 0 {
-		return nil, done, errors.New("--sweep wants fused models, or BASE EXPERT...")
+		return nil, done, errors.New("--sweep wants fused models, or a base and its experts")
 	}
 	dir := filepath.Join(opt.Cache.Dir, "fused")
 	if opt.Cache.Dir == "" {
