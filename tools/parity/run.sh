@@ -33,7 +33,10 @@ fused() { # NAME OPTIONS -- BASE EXPERT...
   "$smelt" fuse "$@" -o "$work/$name" $options >/dev/null 2>"$work/$name.log" || { cat "$work/$name.log"; exit 1; }
   said "$smelt" verify "$work/$name" "$@"
   said "$python" "$here/reference.py" check "$work/$name" "$@"
-  said "$python" "$here/fusionbench.py" check "$work/$name" "$@"
+  case $options in
+    *--energy*) ;; # ragged ranks, which FusionBench does not know
+    *) said "$python" "$here/fusionbench.py" check "$work/$name" "$@" ;;
+  esac
 }
 
 pool=$here/testdata/fuse
@@ -63,10 +66,10 @@ echo "== exports in peft, transformers and FusionBench"
 said "$python" "$here/exports_check.py" --smelt "$smelt"
 
 echo "== analysis beside numpy and FusionBench, adapters that begin in a subspace in peft"
-"$smelt" analyze "$pool/base" "$pool"/experts/* -o "$work/analysis" >/dev/null
+said "$smelt" analyze "$pool/base" "$pool"/experts/* -o "$work/analysis"
 said "$python" tools/golden/analysis.py check "$work/analysis" "$pool/base" "$pool"/experts/*
 if [ -d "$vision" ]; then
-  "$smelt" analyze "$vision/base" "$vision/experts/mnist" "$vision/experts/gtsrb" -o "$work/analysis-vision" >/dev/null 2>&1
+  said "$smelt" analyze "$vision/base" "$vision/experts/mnist" "$vision/experts/gtsrb" -o "$work/analysis-vision"
   said "$python" tools/golden/analysis.py check "$work/analysis-vision" "$vision/base" "$vision/experts/mnist" "$vision/experts/gtsrb"
 fi
 said "$python" "$here/adapter_init.py" "$smelt"
