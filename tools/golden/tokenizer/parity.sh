@@ -5,5 +5,5 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$1" "$here/parity.py" "$2" "$3" "$work" "${4:-12000}"
+"$1" "$here/parity.py" "$(realpath "$2")" "$(realpath "$3")" "$work" "${4:-12000}"
 cd "$here" && go run ./parity "$work"
