@@ -59,6 +59,10 @@ peers: ## the Python environment that smelt is held against (8 GB)
 golden: peers ## write the golden fixtures again
 	tools/golden/run.sh $(PYTHON)
 
+.PHONY: jinja
+jinja: ## other Jinja engines against chat's fixture (fetches them and their Go)
+	cd tools/peers/jinja && GOTOOLCHAIN=auto $(GO) run .
+
 .PHONY: pages
 pages: build ## the pages that smelt writes, looked at in headless Chromium
 	tools/browser/pages.sh bin/smelt pages
