@@ -43,10 +43,6 @@ func NewSubspaces(w linalg.Matrix, workers int) (*Subspaces, error) {
 		return nil, err
 	}
 	s := &Subspaces{Out: w.Rows, In: w.Cols, Energy: d.Energy, Sigma: d.S, u: d.U, vt: d.Vt}
-	if d.Energy == 0 {
-		clear(s.Sigma) // without directions: everything is null space
-		return s, nil
-	}
 	s.Rank = linalg.NumericalRank(d.S, w.Rows, w.Cols, eps)
 	s.Half = halfRank(d.S)
 	return s, nil

@@ -27,6 +27,14 @@ func bidiagonalSVD(workers int, d, e []float64, left bool, keep int) (s []float6
 	if n == 0 {
 		return nil, kernel.New64(0, 0), kernel.New64(0, 0)
 	}
+	if !slices.ContainsFunc(d, isNotZero) && !slices.ContainsFunc(e, isNotZero) {
+		// A merge scales by the largest element: here there is none.
+		vt = identity(keep, n)
+		if left {
+			ut = identity(keep, n)
+		}
+		return make([]float64, n), ut, vt
+	}
 	t := divider{
 		d: d, e: e, left: left, keep: keep, s: make([]float64, n),
 		vt: kernel.New64(n, n), wv: kernel.New64(n, n), q: kernel.New64(n, n),
@@ -46,6 +54,17 @@ func bidiagonalSVD(workers int, d, e []float64, left bool, keep int) (s []float6
 		}
 	}
 	return t.pick()
+}
+
+func isNotZero(v float64) bool { return v != 0 }
+
+// identity returns the first k rows of the identity of order n.
+func identity(k, n int) Matrix64 {
+	a := kernel.New64(k, n)
+	for i := range k {
+		a.Set(i, i, 1)
+	}
+	return a
 }
 
 // node is a block of n rows and n+extra columns of the bidiagonal matrix,
@@ -388,7 +407,7 @@ func (t *divider) pick() (s []float64, ut, vt Matrix64) {
 	})
 	s = make([]float64, len(order))
 	for i, o := range order {
-		s[i] = t.s[o]
+		s[i] = math.Abs(t.s[o]) // 0 has no sign
 	}
 	vt = t.wv.Slice(0, t.keep, 0, t.wv.Cols)
 	if t.left {

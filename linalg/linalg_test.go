@@ -58,6 +58,32 @@ func TestExact64Extremes(t *testing.T) {
 	}
 }
 
+// A matrix of zeros has singular values of exactly 0 and orthonormal vectors, at
+// any size; so have the zeros of a matrix with one block that is not.
+func TestExactZeros(t *testing.T) {
+	for _, sh := range [][2]int{{1, 1}, {5, 5}, {24, 24}, {25, 25}, {60, 40}, {40, 60}, {200, 130}} {
+		k := min(sh[0], sh[1])
+		for _, block := range []int{0, 1, k / 2} {
+			a := kernel.New64(sh[0], sh[1])
+			for i := range block {
+				for j := range block {
+					a.Set(i, j, linalgtest.Gaussian(block, block, 9).At(i, j))
+				}
+			}
+			d, err := linalg.Exact64(a, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			linalgtest.CheckInvariants(t, a, linalgtest.Decomposition(d), k, 1e-13)
+			for i, s := range d.S[block:] {
+				if !(s <= 1e-13*d.S[0]) || math.Signbit(s) {
+					t.Errorf("%v with a block of %d: σ[%d] = %g, want 0", sh, block, block+i, s)
+				}
+			}
+		}
+	}
+}
+
 // Above the leaf size and the size at which work is shared out.
 func TestExact64Large(t *testing.T) {
 	for _, sh := range [][2]int{{300, 300}, {520, 310}, {600, 560}} {
