@@ -187,7 +187,8 @@ func solveGram(op operator, r int, vectors bool) (f factors, lambda []float64) {
 	}
 	lambda, left := eigenPSD(op.workers, g, r)
 	f = factors{left: left, s: roots(lambda, r), right: op.product64(left)}
-	return f.complete(), lambda
+	orthonormalRows(f.right, f.s) // left is orthonormal to float64's roundoff
+	return f, lambda
 }
 
 // gramAngle bounds the angle of the leading g eigenvectors of a Gram matrix
