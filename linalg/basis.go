@@ -7,25 +7,38 @@ import (
 	"smelt/internal/kernel"
 )
 
-// operator is a matrix seen from its shorter side: W [p,n] with p ≤ n, W = a or
-// its transpose.
+// operator is a matrix seen from its shorter side: W [p,n] with p ≤ n.
 type operator struct {
 	a       Matrix
-	flip    bool // W = aᵀ
+	trans   bool // W = aᵀ
+	flip    bool // W is the transpose of the matrix decomposed
 	p, n    int
 	workers int
 	ws      *workspace
 }
 
+// newOperator returns the operator of a. Rows too long to lie side by side in the
+// caches' sets and pages make products slow: where the caches hold the matrix,
+// such a one is turned once.
 func newOperator(ws *workspace, a Matrix, workers int) operator {
-	return operator{a: a, flip: a.Rows > a.Cols, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
+	o := operator{a: a, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
+	o.flip = a.Rows > a.Cols
+	o.trans = o.flip
+	if turned(a.Rows, a.Cols) {
+		o.a, o.trans = ws.matrix(a.Cols, a.Rows), true
+		kernel.Transpose(o.a, a)
+	}
+	return o
 }
 
+// turned says whether products with an m × n matrix use a transposed copy.
+func turned(m, n int) bool { return m < n && m <= cachedSide }
+
 // forward computes dst [b,n] = q [b,p]·W.
-func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.flip) }
+func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.trans) }
 
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
-func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.flip) }
+func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.trans) }
 
 // fewRows is up to how many rows of x the product x·aᵀ streams a past them, where
 // the caches may hold a.
@@ -45,7 +58,7 @@ func (o operator) product(dst, x Matrix, trans bool) {
 	at := o.ws.level()
 	y := o.ws.matrix(o.a.Rows, x.Rows)
 	kernel.Gemm(o.workers, false, true, 1, o.a, x, 0, y)
-	transposeTo(dst, y)
+	kernel.Transpose(dst, y)
 	o.ws.back(at)
 }
 
@@ -243,7 +256,7 @@ func orthonormalRows(v Matrix64, s []float64) {
 func (o operator) gram() Matrix64 {
 	g := kernel.New64(o.p, o.p)
 	beta := 0.0
-	if !o.flip {
+	if !o.trans {
 		o.ws.widenColumns(o.a, func(_, _ int, w Matrix64) {
 			kernel.Syrk64(o.workers, false, 1, w, beta, g)
 			beta = 1
@@ -259,7 +272,7 @@ func (o operator) gram() Matrix64 {
 
 // product64 returns c·W in float64, c being [r,p].
 func (o operator) product64(c Matrix64) Matrix64 {
-	if !o.flip {
+	if !o.trans {
 		return o.widened(c, o.a)
 	}
 	out := kernel.New64(c.Rows, o.n)

@@ -2,6 +2,7 @@ package linalg
 
 import (
 	"math"
+	"slices"
 
 	"smelt/internal/kernel"
 )
@@ -16,15 +17,15 @@ import (
 //
 // In a Krylov space R vanishes but for the last block, where it is w. Three
 // bounds on the energy Σ_{i≤r} λᵢ(H) of the best approximation of rank r, θ
-// being the eigenvalues of G:
+// being the eigenvalues of G and μ ≥ ‖E‖²₂:
 //
 //  1. Σθᵢ + ‖E‖²_F;
-//  2. Σθᵢ + r·‖E‖²₂ (both: singular values of a sum, Ky Fan);
-//  3. for κ > μ ≥ ‖E‖²₂, the r leading ones of eig(G + RᵀR/(κ−μ)) and of copies
-//     of κ: H ≼ diag(G + RᵀR/(κ−μ), κ·I), since the difference is positive
-//     semidefinite by its Schur complement. R is small where the leading
-//     vectors have converged, so that this bound closes quadratically even when
-//     most energy lies outside of the basis.
+//  2. Σθᵢ + r·μ (both: singular values of a sum, Ky Fan);
+//  3. the r leading eigenvalues of H with μ·I in F's place, which is at least as
+//     large in every direction: those of G bordered by w's Gram factor and μ·I,
+//     and μ itself. R is small where the leading vectors have converged, so that
+//     this bound closes quadratically even when most energy lies outside of the
+//     basis.
 //
 // ‖E‖₂ is bounded from random vectors: see [krylov.probe].
 
@@ -32,65 +33,94 @@ import (
 type verdict struct {
 	theta  []float64 // eigenvalues of G, descending
 	coords Matrix64  // [r,d] leading eigenvectors of G as rows
-	rho    []float64 // [r] squared norms of the residuals H·v − θ·v
+	rho    []float64 // squared norms of the residuals H·v − θ·v of the leading ones, some beyond r
 	cert   Certificate
 	upper  []float64 // squares of upper bounds on the leading singular values
 }
 
-// nearest is how near to κ a bound on ‖E‖²₂ may come, as a share of it: beyond,
-// bound 3 grows faster than to first order.
-const nearest = 0.85
-
 // check judges the basis and completes the certificate where that is promising
 // or the basis final.
 func (k *krylov) check(final bool) verdict {
-	r, g, workers := k.opt.Rank, k.opt.RouterRank, k.opt.Workers
+	r, workers := k.opt.Rank, k.opt.Workers
 	v := verdict{cert: Certificate{
 		Bound: math.Inf(1), Iterations: k.blocks, Basis: k.d, Tolerance: k.opt.Tolerance,
 	}}
-	v.theta, v.coords = eigenPSD(workers, k.gram(0), r)
+	k.measure()
+	v.theta, v.coords = eigenPSD(workers, clone64(k.g.Slice(0, k.d, 0, k.d)), min(r+k.last, k.d))
 	v.rho = k.residuals(v.coords)
+	v.coords = v.coords.Slice(0, min(r, k.d), 0, k.d)
 	captured := sum(v.theta[:min(r, k.d)])
-	// κ at an eigenvalue beyond the rank, and beyond the router's gap, costs
-	// nothing in bound 3.
-	at := max(r-1, g)
-	if at >= k.d || v.theta[at] <= 0 {
+	if k.d <= r || v.theta[r-1] <= 0 {
 		return k.judge(v, captured)
 	}
-	kappa := v.theta[at]
-	// To first order the excess is Σρ/(κ−μ): half of the tolerance for it leaves
-	// as much for what it is beyond that, unless μ comes nearer to κ.
-	allowed := captured*(1/(1-k.opt.Tolerance)-1-rounding) - rounding*captured
-	enough := min(nearest*kappa, kappa-2*sum(v.rho)/allowed)
-	if !final && (!(enough > kappa/2) ||
+	enough := k.enough(v, captured)
+	if !final && (enough < v.theta[r-1]/2 ||
 		k.gapped(v.theta, v.theta) && k.angle(v, v.theta, enough) > 0.9*k.opt.RouterTolerance) {
 		return k.judge(v, captured)
 	}
 	if outside := k.outside(); outside < k.mu {
 		k.mu, k.failed = outside, 0
 	}
-	if k.mu > enough && (final || enough > 0) {
+	if k.mu > enough {
 		k.probe(enough, final)
 	}
-	switch {
-	case k.mu < 0.99*kappa:
-		v.upper = eigenvalues(workers, k.gram(1/(kappa-k.mu)))
-		v.cert.Bound = sum(v.upper[:r])
-	case final:
-		// Flat: κ has to lie above μ, and counts wherever it exceeds θ.
-		gap := k.opt.Tolerance / 2 * k.mu
-		kappa = k.mu + gap
-		v.upper = eigenvalues(workers, k.gram(1/gap))
+	if k.mu <= enough || final {
+		v.upper = eigenvalues(workers, k.bordered())
 		for i, u := range v.upper {
-			v.upper[i] = max(u, kappa)
+			v.upper[i] = max(u, k.mu)
 		}
-		v.cert.Bound = sum(v.upper[:r])
-	}
-	v.cert.FailureProbability = k.failed
-	for i, u := range v.upper {
-		v.upper[i] = max(u, kappa) + rounding*v.theta[0]
+		v.cert.Bound, v.cert.FailureProbability = sum(v.upper[:r]), k.failed
+		for i := range v.upper {
+			v.upper[i] += rounding * v.theta[0]
+		}
 	}
 	return k.judge(v, captured)
+}
+
+// nearest is how near to σᵣ² a bound on ‖E‖²₂ may come, as a share of it: beyond,
+// the directions that have not converged count among the leading ones.
+const nearest = 0.97
+
+// enough returns the largest bound on ‖E‖²₂ with which bound 3 is likely to meet
+// the tolerance: for each Ritz value alone, it is the larger eigenvalue of
+// (θ, √ρ; √ρ, μ), and half of the tolerance is left for what they do together.
+func (k *krylov) enough(v verdict, captured float64) float64 {
+	r := k.opt.Rank
+	allowed := captured * (1 + k.opt.Tolerance/2 - 2*rounding)
+	top := make([]float64, len(v.rho))
+	lo, hi := 0.0, nearest*v.theta[r-1]
+	for range 12 {
+		mu := (lo + hi) / 2
+		for i, rho := range v.rho {
+			top[i] = max(mu, (v.theta[i]+mu)/2+math.Hypot((v.theta[i]-mu)/2, math.Sqrt(rho)))
+		}
+		slices.Sort(top)
+		if sum(top[len(top)-r:]) <= allowed {
+			lo = mu
+		} else {
+			hi = mu
+		}
+	}
+	return lo
+}
+
+// bordered returns G bordered by a Gram factor of w and ‖E‖²₂'s bound.
+func (k *krylov) bordered() Matrix64 {
+	d, b := k.d, k.last
+	m := kernel.New64(d+b, d+b)
+	for i := range d {
+		copy(m.Row(i), k.g.Row(i)[:d])
+	}
+	lambda, vt := eigenPSD(1, clone64(k.ww), b)
+	for j := range b {
+		for i := range b {
+			c := math.Sqrt(lambda[j]) * vt.At(j, i)
+			m.Set(d-b+i, d+j, c)
+			m.Set(d+j, d-b+i, c)
+		}
+		m.Set(d+j, d+j, k.mu)
+	}
+	return m
 }
 
 // judge completes the certificate of v with the bounds that need no gap.

@@ -135,31 +135,20 @@ func factorTridiagonal(d, e []float64) (shift float64) {
 	}
 }
 
-// transpose returns aᵀ.
+// transpose returns aᵀ, copied in tiles that stay in the nearest cache.
 func transpose(a Matrix64) Matrix64 {
-	t := kernel.New64(a.Cols, a.Rows)
-	transposeElements(t.Data, t.Stride, a.Data, a.Stride, a.Rows, a.Cols)
-	return t
-}
-
-// transposeTo copies aᵀ to dst.
-func transposeTo(dst, a Matrix) {
-	transposeElements(dst.Data, dst.Stride, a.Data, a.Stride, a.Rows, a.Cols)
-}
-
-// transposeElements copies the rows × cols matrix src to dst, transposed, in
-// tiles that stay in the nearest cache.
-func transposeElements[T float32 | float64](dst []T, dstStride int, src []T, srcStride, rows, cols int) {
 	const tile = 16
-	for i0 := 0; i0 < rows; i0 += tile {
-		i1 := min(i0+tile, rows)
-		for j0 := 0; j0 < cols; j0 += tile {
-			for j := j0; j < min(j0+tile, cols); j++ {
-				out := dst[j*dstStride+i0 : j*dstStride+i1]
+	t := kernel.New64(a.Cols, a.Rows)
+	for i0 := 0; i0 < a.Rows; i0 += tile {
+		i1 := min(i0+tile, a.Rows)
+		for j0 := 0; j0 < a.Cols; j0 += tile {
+			for j := j0; j < min(j0+tile, a.Cols); j++ {
+				out := t.Row(j)[i0:i1]
 				for i := range out {
-					out[i] = src[(i0+i)*srcStride+j]
+					out[i] = a.At(i0+i, j)
 				}
 			}
 		}
 	}
+	return t
 }

@@ -153,19 +153,6 @@ func (k *krylov) measure() {
 	k.known = k.d
 }
 
-// gram returns a copy of g with c·w·wᵀ added to the block of the last vectors.
-func (k *krylov) gram(c float64) Matrix64 {
-	k.measure()
-	g := clone64(k.g.Slice(0, k.d, 0, k.d))
-	if c > 0 {
-		at := k.d - k.last
-		for i := range k.last {
-			kernel.Axpy64(c, k.ww.Row(i), g.Row(at + i)[at:])
-		}
-	}
-	return g
-}
-
 // outside bounds ‖E‖²_F = ‖W‖²_F − ‖t‖²_F: the difference of two sums, hence
 // with the rounding of both.
 func (k *krylov) outside() float64 {

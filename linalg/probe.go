@@ -8,13 +8,13 @@ import (
 )
 
 // probeSteps bounds the products with E and Eᵀ of one probing, each.
-const probeSteps = 5
+const probeSteps = 7
 
 // ‖E‖₂ is probed with probeCount Gaussian vectors: their parts g along one
 // fixed unit vector have ‖g‖² < probeDelta2 only with probability probeFailure.
 const (
-	probeCount  = 16
-	probeDelta2 = 0.62
+	probeCount  = 8
+	probeDelta2 = 0.028
 )
 
 var probeFailure = chiSquared(probeCount, probeDelta2)

@@ -256,7 +256,7 @@ func (f factors) finish(flip bool, energy float64) SVD {
 	fixSigns(ut, vt)
 	d.Vt = narrow(vt)
 	d.U = kernel.New(ut.Cols, ut.Rows)
-	transposeTo(d.U, narrow(ut))
+	kernel.Transpose(d.U, narrow(ut))
 	return d
 }
 
@@ -269,6 +269,10 @@ func WorkingBytes(m, n int, opt Options) int64 {
 	block, limit, whole := basisLimit(int(p), int(r))
 	d, b := int64(limit), int64(block)
 	result := 12 * r * (p + q) // factors in float64 and float32
+	turn := int64(0)
+	if turned(m, n) {
+		turn = 4 * p * q
+	}
 	krylov := 4*d*(p+q) + 8*6*d*d + 8*d*columnChunk + 24*max(b, 32)*(p+q)
 	if limit == 0 {
 		krylov = 0
@@ -277,5 +281,5 @@ func WorkingBytes(m, n int, opt Options) int64 {
 	if whole {
 		gram = 8 * (7*p*p + p*columnChunk)
 	}
-	return max(krylov, gram) + result + 1<<20
+	return max(krylov, gram) + turn + result + 1<<20
 }

@@ -371,3 +371,28 @@ func testGemmBF16(t *testing.T) {
 		}
 	}
 }
+
+func testTranspose(t *testing.T) {
+	for _, sh := range [][2]int{{0, 5}, {5, 0}, {1, 1}, {3, 40}, {16, 16}, {17, 15}, {33, 70}, {48, 129}} {
+		for gap := range 2 {
+			r := source(uint64(sh[0]))
+			m, n := sh[0], sh[1]
+			a := kernel.Matrix{Rows: m, Cols: n, Stride: n + gap, Data: randoms(r, m*(n+gap), gap)}
+			out := guard[float32](n*(m+gap), gap)
+			dst := kernel.Matrix{Rows: n, Cols: m, Stride: m + gap, Data: out.x}
+			kernel.Transpose(dst, a)
+			for i := range n {
+				for j := range m + gap {
+					want := float32(canary)
+					if j < m {
+						want = a.At(j, i)
+					}
+					if got := out.x[i*dst.Stride+j]; got != want {
+						t.Fatalf("%d × %d, gap %d: [%d,%d] is %v, want %v", m, n, gap, i, j, got, want)
+					}
+				}
+			}
+			out.check(t, "Transpose")
+		}
+	}
+}

@@ -34,6 +34,7 @@ func Run(t *testing.T) {
 		{"GemmWeight", testGemmWeight},
 		{"GemmGroup", testGemmGroup},
 		{"GemmBF16", testGemmBF16},
+		{"Transpose", testTranspose},
 		{"Level2", testLevel2},
 		{"Symmetric", testSymmetric},
 	} {
