@@ -212,19 +212,30 @@ func argmax(x []float32) int {
 	return best
 }
 
-// watch counts the routing of a batch of examples with equally many tokens.
+// watch counts the routing of examples, whose tokens go through the model in
+// passes of several examples with equally many rows.
 type watch struct {
 	eval.Routing
 	at   map[string]int
+	rows []int     // the examples of the present pass
 	took [][]int64 // [example][expert]
 }
 
+// newWatch returns a watch over a pass of all examples.
 func newWatch(experts []string, examples int) *watch {
 	w := &watch{Routing: eval.Routing{Experts: experts}, at: map[string]int{}, took: make([][]int64, examples)}
 	for i := range w.took {
+		w.rows = append(w.rows, i)
 		w.took[i] = make([]int64, len(experts))
 	}
 	return w
+}
+
+// pass says which examples the next pass is of; nothing without a watch.
+func (w *watch) pass(examples []int) {
+	if w != nil {
+		w.rows = examples
+	}
 }
 
 func (w *watch) see(r nn.Routing) {
@@ -235,11 +246,11 @@ func (w *watch) see(r nn.Routing) {
 		w.Modules = append(w.Modules, r.Module)
 		w.Counts = append(w.Counts, make([]int64, r.Experts))
 	}
-	each := len(r.Selected) / len(w.took)
+	each := len(r.Selected) / len(w.rows)
 	for n, x := range r.Selected {
 		w.Counts[i][x]++
 		if each > 0 {
-			w.took[min(n/each, len(w.took)-1)][x]++
+			w.took[w.rows[min(n/each, len(w.rows)-1)]][x]++
 		}
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"smelt/eval"
@@ -21,7 +22,7 @@ type reader struct {
 }
 
 const (
-	textBatch = 8 // examples between two notes of progress
+	textBatch = 8 // examples between two notes of progress, whose texts are generated together
 	// textContext is how many tokens a perplexity task sees at a time where it
 	// does not say.
 	textContext = 2048
@@ -50,49 +51,63 @@ func (r *reader) close()      {}
 
 func (r *reader) answer(p *nn.Pass, lo, hi int) ([]eval.Answer, *eval.Routing, error) {
 	answers := make([]eval.Answer, hi-lo)
-	var all *eval.Routing
-	defer func() { p.OnRouting = nil }()
-	for i := range answers {
-		var routes *watch
-		if r.s.Fused != nil {
-			routes = newWatch(r.s.Fused.ExpertNames(), 1)
-			p.OnRouting = routes.see
-		}
-		if err := r.one(p, lo+i, &answers[i]); err != nil {
-			return nil, nil, fmt.Errorf("example %d: %w", lo+i, err)
-		}
-		if o := routes.finish(answers[i : i+1]); o != nil {
-			if all == nil {
-				all = &eval.Routing{}
-			}
-			all.Add(o)
-		}
+	var routes *watch
+	if r.s.Fused != nil {
+		routes = newWatch(r.s.Fused.ExpertNames(), hi-lo)
+		p.OnRouting = routes.see
+		defer func() { p.OnRouting = nil }()
 	}
-	return answers, all, nil
+	if err := r.all(p, lo, answers, routes); err != nil {
+		failed := new(generate.SequenceError)
+		if errors.As(err, &failed) {
+			err = fmt.Errorf("example %d: %w", lo+failed.Number, failed.Err)
+		}
+		return nil, nil, err
+	}
+	return answers, routes.finish(answers), nil
 }
 
-// one answers example i.
-func (r *reader) one(p *nn.Pass, i int, a *eval.Answer) error {
-	ids, err := r.tok.Encode(r.t.texts.Prompts[i], true)
-	if err != nil {
-		return err
+// all answers the examples from lo on: together where texts are generated, else
+// one by one.
+func (r *reader) all(p *nn.Pass, lo int, answers []eval.Answer, routes *watch) error {
+	if r.t.Type == eval.Perplexity || r.t.Type == eval.MultipleChoice {
+		for i := range answers {
+			routes.pass([]int{i})
+			if err := r.one(p, lo+i, &answers[i]); err != nil {
+				return &generate.SequenceError{Number: i, Err: err}
+			}
+		}
+		return nil
 	}
-	if len(ids) == 0 {
-		return fmt.Errorf("the text %.40q has no tokens", r.t.texts.Prompts[i])
+	results, err := r.s.decode(context.Background(), p, decoding{
+		n: len(answers), width: textBatch, options: r.options, tok: r.tok, rows: routes.pass,
+		encode: func(i int) ([]int, error) { return r.encode(lo + i) },
+	})
+	for i := range results {
+		answers[i].Text = results[i].Text
 	}
-	switch r.t.Type {
-	case eval.Perplexity:
-		return r.perplexity(p, ids, a)
-	case eval.MultipleChoice:
-		return r.choose(p, ids, r.t.texts.Choices[i], a)
-	}
-	s, begin, err := r.s.NewSession(p, ids)
-	if err != nil {
-		return err
-	}
-	res, err := generate.Run(context.Background(), s, begin, r.options, r.tok.NewStream(true), nil)
-	a.Text = res.Text
 	return err
+}
+
+// encode returns the tokens of example i's text.
+func (r *reader) encode(i int) ([]int, error) {
+	ids, err := r.tok.Encode(r.t.texts.Prompts[i], true)
+	if err == nil && len(ids) == 0 {
+		err = fmt.Errorf("the text %.40q has no tokens", r.t.texts.Prompts[i])
+	}
+	return ids, err
+}
+
+// one answers example i without generating.
+func (r *reader) one(p *nn.Pass, i int, a *eval.Answer) error {
+	ids, err := r.encode(i)
+	if err != nil {
+		return err
+	}
+	if r.t.Type == eval.Perplexity {
+		return r.perplexity(p, ids, a)
+	}
+	return r.choose(p, ids, r.t.texts.Choices[i], a)
 }
 
 // choose takes the choice of the largest log-likelihood after the prompt, and

@@ -1,15 +1,12 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
-	"smelt/chat"
-	"smelt/generate"
 	"smelt/internal/kernel"
 	"smelt/internal/vfs"
 	"smelt/nn"
@@ -215,50 +212,4 @@ func (m *Model) Embed(p *nn.Pass, texts, images []string, progress Progress) (ro
 		return err
 	})
 	return rows, err
-}
-
-// Prompt is a text to continue.
-type Prompt struct {
-	Text   string
-	Chat   bool   // put it into the checkpoint's chat template
-	System string // the system's turn of a chat, where not empty
-}
-
-// Generate continues a prompt; emit receives the text as it comes.
-func (m *Model) Generate(ctx context.Context, p *nn.Pass, prompt Prompt, o generate.Options, emit func(piece string) error) (res generate.Result, err error) {
-	tok, err := tokenizer.Open(m.Dir())
-	if err != nil {
-		return res, err
-	}
-	text := prompt.Text
-	if prompt.Chat {
-		t, err := chat.Load(m.Dir())
-		if err != nil {
-			return res, err
-		}
-		var turns []chat.Message
-		if prompt.System != "" {
-			turns = append(turns, chat.NewMessage("system", prompt.System))
-		}
-		turns = append(turns, chat.NewMessage("user", prompt.Text))
-		if text, err = t.Render(turns, chat.Options{AddGenerationPrompt: true}); err != nil {
-			return res, err
-		}
-	}
-	ids, err := tok.Encode(text, !prompt.Chat)
-	if err != nil {
-		return res, err
-	}
-	if prompt.Text == "" || len(ids) == 0 {
-		return res, errors.New("the prompt is empty: give some text to continue")
-	}
-	err = vfs.Guard(func() error {
-		s, begin, err := m.NewSession(p, ids)
-		if err != nil {
-			return err
-		}
-		res, err = generate.Run(ctx, s, begin, o, tok.NewStream(true), emit)
-		return err
-	})
-	return res, err
 }

@@ -56,53 +56,28 @@ var ErrStop = errors.New("stop")
 // more. A context that is done ends the generation with its error and what
 // there is.
 func Run(ctx context.Context, s Session, prompt []int, o Options, text Text, emit func(piece string) error) (Result, error) {
-	sampler, err := NewSampler(o)
+	g, err := begin(s, prompt, o, text, emit, 1)
 	if err != nil {
 		return Result{}, err
 	}
-	if len(o.Stop) > 0 && text == nil {
-		return Result{}, errors.New("generate: stop texts need a decoder")
-	}
-	if len(prompt) == 0 {
-		return Result{}, errors.New("generate: the prompt is empty: it has no tokens")
-	}
-	most, reason, err := room(s, len(prompt), o.MaxNewTokens)
-	if err != nil {
-		return Result{}, err
-	}
-	g := &run{text: text, emit: emit, stop: o.Stop, result: Result{Reason: reason}}
-	seen := slices.Clone(prompt)
-	next := prompt
-	var one [1]int
-	for len(g.result.IDs) < most {
+	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return g.end(), err
 		}
-		logits, err := s.Step(next)
+		logits, err := s.Step(g.next)
 		if err != nil {
 			return g.end(), err
 		}
-		id := sampler.Next(logits, seen)
-		if slices.Contains(o.EOS, id) {
-			g.result.Reason = EndToken
-			break
+		if more, err = g.take(logits); err != nil {
+			return g.end(), err
 		}
-		seen, one[0] = append(seen, id), id
-		next = one[:]
-		g.result.IDs = append(g.result.IDs, id)
-		if err := g.add(id); err != nil {
-			return g.ended(err)
-		}
-	}
-	if err := g.flush(); err != nil {
-		return g.ended(err)
 	}
 	return g.end(), nil
 }
 
 // room returns how many tokens may be generated and what it means to generate
-// them all, and reserves memory for them.
-func room(s Session, prompt, asked int) (int, Reason, error) {
+// them all, and reserves memory for them; beside sequences share it.
+func room(s Session, prompt, asked, beside int) (int, Reason, error) {
 	most, reason := asked, EndLength
 	if most == 0 {
 		most = 1 << 12 // where the context does not bound it either
@@ -118,17 +93,64 @@ func room(s Session, prompt, asked int) (int, Reason, error) {
 		}
 	}
 	const ahead = 1 << 10 // beyond, memory grows as tokens come
-	return most, reason, s.Reserve(s.Len() + prompt + min(most, ahead) - 1)
+	return most, reason, s.Reserve(s.Len() + prompt + min(most, ahead/beside) - 1)
 }
 
 // run is a generation under way.
 type run struct {
-	text   Text
-	emit   func(string) error
-	stop   []string
-	out    strings.Builder // text given out
-	held   string          // text in which a stop text may begin
-	result Result
+	sampler *Sampler
+	eos     []int
+	stop    []string
+	text    Text
+	emit    func(string) error
+	most    int             // tokens to generate
+	seen    []int           // all tokens so far
+	next    []int           // of them, those that the session has not seen
+	out     strings.Builder // text given out
+	held    string          // text in which a stop text may begin
+	result  Result
+}
+
+// begin returns a run that has chosen no token yet, one of beside ones.
+func begin(s Session, prompt []int, o Options, text Text, emit func(string) error, beside int) (*run, error) {
+	sampler, err := NewSampler(o)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Stop) > 0 && text == nil {
+		return nil, errors.New("generate: stop texts need a decoder")
+	}
+	if len(prompt) == 0 {
+		return nil, errors.New("generate: the prompt is empty: it has no tokens")
+	}
+	most, reason, err := room(s, len(prompt), o.MaxNewTokens, beside)
+	if err != nil {
+		return nil, err
+	}
+	return &run{
+		sampler: sampler, eos: o.EOS, stop: o.Stop, text: text, emit: emit,
+		most: most, seen: slices.Clone(prompt), next: prompt, result: Result{Reason: reason},
+	}, nil
+}
+
+// take chooses the token after all that the session has seen, and reports
+// whether more are to come.
+func (g *run) take(logits []float32) (more bool, err error) {
+	id := g.sampler.Next(logits, g.seen)
+	if slices.Contains(g.eos, id) {
+		g.result.Reason = EndToken
+		return false, g.ended(g.flush())
+	}
+	g.seen = append(g.seen, id)
+	g.next = g.seen[len(g.seen)-1:]
+	g.result.IDs = append(g.result.IDs, id)
+	if err := g.add(id); err != nil {
+		return false, g.ended(err)
+	}
+	if len(g.result.IDs) == g.most {
+		return false, g.ended(g.flush())
+	}
+	return true, nil
 }
 
 // errStopText ends a run at a stop text.
@@ -193,18 +215,18 @@ func (g *run) suspicious() int {
 	return longest
 }
 
-// ended returns the result of a run that err ended.
-func (g *run) ended(err error) (Result, error) {
+// ended notes the reason where err is one to end, and returns it where it is
+// none.
+func (g *run) ended(err error) error {
 	switch {
 	case errors.Is(err, errStopText):
 		g.result.Reason = EndStop
 	case errors.Is(err, ErrStop):
 		g.result.Reason = EndCallback
 	default:
-		return g.end(), err
+		return err
 	}
-	g.result.Text = g.out.String()
-	return g.result, nil
+	return nil
 }
 
 func (g *run) end() Result {

@@ -30,7 +30,7 @@ import (
 func main() {
 	dir := flag.String("dir", "", "the model's directory")
 	task := flag.String("task", "images", "images, encode, prompt or decode")
-	batch := flag.Int("batch", 32, "images or texts in a pass")
+	batch := flag.Int("batch", 32, "images or texts in a pass, or sequences to decode side by side")
 	tokens := flag.Int("tokens", 512, "tokens of a text or prompt")
 	steps := flag.Int("steps", 16, "tokens to decode")
 	workers := flag.Int("workers", 0, "goroutines, 0: one a core")
@@ -59,7 +59,7 @@ func main() {
 	size := m.Bytes()
 	if *task == "decode" { // which reads the keys and values of the prompt, too
 		c := m.Llama.Config
-		size += int64(*tokens * c.NumHiddenLayers * c.NumKeyValueHeads * c.HeadDim * 2 * 4)
+		size += int64(*batch * *tokens * c.NumHiddenLayers * c.NumKeyValueHeads * c.HeadDim * 2 * 4)
 	}
 	about, err := json.Marshal(map[string]any{"type": m.Type, "bytes": size, "fused": m.Fused != nil})
 	if err != nil {
@@ -127,19 +127,27 @@ func prepare(m *engine.Model, p *nn.Pass, task string, batch, tokens, steps int)
 			return err
 		}, nil
 	case task == "decode" && m.Llama != nil:
-		return decode(m.Llama, p, ids, steps)
+		return decode(m.Llama, p, ids, steps, batch)
 	}
 	return nil, fmt.Errorf("models: a %s model has no task %q", m.Type, task)
 }
 
-// decode returns a function that generates steps tokens after the same prompt.
-func decode(m *llama.Model, p *nn.Pass, ids []int, steps int) (func() error, error) {
-	cache := m.NewCache()
-	if err := cache.Reserve(len(ids) + steps); err != nil {
-		return nil, err
+// decode returns a function that generates steps tokens after the same prompt
+// in each of several sequences.
+func decode(m *llama.Model, p *nn.Pass, ids []int, steps, sequences int) (func() error, error) {
+	in := make([]llama.Input, sequences)
+	for i := range in {
+		in[i] = llama.Input{Cache: m.NewCache(), IDs: ids}
+		if err := in[i].Cache.Reserve(len(ids) + steps); err != nil {
+			return nil, err
+		}
+		if _, err := m.Forward(p, in[i:i+1]); err != nil {
+			return nil, err
+		}
+		p.Release(nn.Mark{})
+		in[i].IDs = []int{i}
 	}
-	in := []llama.Input{{Cache: cache, IDs: ids}}
-	logits := kernel.New(1, m.VocabSize())
+	logits := kernel.New(sequences, m.VocabSize())
 	step := func() error {
 		mark := p.Mark()
 		defer p.Release(mark)
@@ -147,17 +155,18 @@ func decode(m *llama.Model, p *nn.Pass, ids []int, steps int) (func() error, err
 		if err != nil {
 			return err
 		}
-		return m.Logits(p, logits, h.Slice(h.Rows-1, h.Rows, 0, h.Cols))
-	}
-	if err := step(); err != nil {
-		return nil, err
+		return m.Logits(p, logits, h)
 	}
 	return func() error {
-		cache.Truncate(len(ids))
+		for i := range in {
+			in[i].Cache.Truncate(len(ids))
+		}
 		for range steps {
-			in[0].IDs = []int{int(math.Abs(float64(logits.Data[0]))*1e4) % 1000}
 			if err := step(); err != nil {
 				return err
+			}
+			for i := range in {
+				in[i].IDs[0] = int(math.Abs(float64(logits.At(i, 0)))*1e4) % 1000
 			}
 		}
 		return nil

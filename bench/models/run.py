@@ -1,6 +1,6 @@
 """Times smelt's forward passes beside transformers', turn by turn.
 
-    python bench/models/run.py --work DIR [--only images,encode,prompt,decode] [--dtypes f32,bf16] [--threads 1,2] [--rounds 9]
+    python bench/models/run.py --work DIR [--only images,encode,prompt,decode,decode4,decode8] [--dtypes f32,bf16] [--threads 1,2] [--rounds 9]
 
 Checkpoints of synthetic weights are made in DIR on the spot (a few gigabytes) and
 kept there for the next run. Both sides hold their model in memory, and in every
@@ -39,8 +39,10 @@ MODELS = {
         hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
         tie_word_embeddings=True, max_position_embeddings=32768, bos_token_id=None, eos_token_id=None), "model.layers."),
 }
-TASKS = {"images": "clip-vit-base-patch32", "encode": "t5-base", "prompt": "qwen2-0.5b", "decode": "qwen2-0.5b"}
-UNITS = {"images": (BATCH, "images/s"), "encode": (TEXTS * TOKENS, "tokens/s"), "prompt": (TOKENS, "tokens/s"), "decode": (STEPS, "tokens/s")}
+SEQUENCES = {"decode": 1, "decode4": 4, "decode8": 8}  # side by side
+TASKS = {"images": "clip-vit-base-patch32", "encode": "t5-base", "prompt": "qwen2-0.5b", **dict.fromkeys(SEQUENCES, "qwen2-0.5b")}
+UNITS = {"images": (BATCH, "images/s"), "encode": (TEXTS * TOKENS, "tokens/s"), "prompt": (TOKENS, "tokens/s"),
+         **{k: (n * STEPS, "tokens/s") for k, n in SEQUENCES.items()}}
 
 
 def modules(model, inside):
@@ -131,14 +133,15 @@ class Torch:
         elif task == "prompt":
             self.run = lambda: model(ids, logits_to_keep=1, use_cache=True)
         else:
-            cache = model(ids, logits_to_keep=1, use_cache=True).past_key_values
+            many = SEQUENCES[task]
+            cache = model(ids.expand(many, -1), logits_to_keep=1, use_cache=True).past_key_values
 
             def decode():
                 if (extra := cache.get_seq_length() - TOKENS) > 0:
                     cache.crop(-extra)
                 for i in range(STEPS):
-                    y = model(torch.tensor([[i]]), past_key_values=cache, use_cache=True)
-                    y.logits[0, -1].argmax().item()
+                    y = model(torch.tensor([[i]] * many), past_key_values=cache, use_cache=True)
+                    y.logits[:, -1].argmax(-1).tolist()
 
             self.run = decode
 
@@ -152,9 +155,9 @@ class Smelt:
     """One task in smelt, in a process of its own that waits for its turns."""
 
     def __init__(self, binary, task, directory, threads, *more):
-        batch = {"images": BATCH, "encode": TEXTS}.get(task, 1)
+        batch = {"images": BATCH, "encode": TEXTS, **SEQUENCES}.get(task, 1)
         self.p = subprocess.Popen(
-            [binary, "-dir", directory, "-task", task, "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
+            [binary, "-dir", directory, "-task", task.rstrip("48"), "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
              "-workers", str(threads), *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.p.stdout.readline())
@@ -193,9 +196,9 @@ def compare(o, binary, task, dtype, threads):
     dense = make(o.work, name, dtype, False)
     ours = Smelt(binary, task, dense, threads)
     c = {"smelt": ours, "transformers": Torch(task, dense, dtype, False)}
-    if dtype == "bf16" and task != "decode":
+    if dtype == "bf16" and task not in SEQUENCES:
         c["smelt exact"] = Smelt(binary, task, dense, threads, "-exact")
-    if task == "decode":
+    if task in SEQUENCES:
         c["read"] = Read(ours)
     if not o.no_fused:
         c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), threads)
@@ -236,7 +239,7 @@ def table(rows):
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--work", type=pathlib.Path, required=True)
-    a.add_argument("--only", default="images,encode,prompt,decode")
+    a.add_argument("--only", default="images,encode,prompt,decode,decode4,decode8")
     a.add_argument("--dtypes", default="f32,bf16")
     a.add_argument("--threads", default=f"1,{torch.get_num_threads()}")
     a.add_argument("--rounds", type=int, default=9)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 
 	"smelt/engine"
 	"smelt/generate"
-	"smelt/nn"
 )
 
 // sampling holds the options that say how tokens are chosen.
@@ -67,6 +65,7 @@ func (a *app) generate() *cobra.Command {
 		file    string
 		turn    engine.Prompt
 		s       sampling
+		width   int
 		routing bool
 		r       runs
 	)
@@ -76,7 +75,8 @@ func (a *app) generate() *cobra.Command {
 		Long: `Continue a text with a language model of the Llama family or T5, dense or fused.
 
 What is not given comes from the checkpoint's generation_config.json. The text is printed as it
-comes; with several prompts, each stands before its text.`,
+comes. Several prompts are continued side by side, which takes little longer than one; they are
+printed in their order, each before its text.`,
 		Example: `  smelt generate fused --prompt 'The capital of France is' --max-tokens 20
   smelt generate fused --chat --prompt 'Solve 3x = 12.' --temperature 0.7 --seed 1
   smelt generate fused --prompts-file questions.txt --stop '\n' --json`,
@@ -85,6 +85,9 @@ comes; with several prompts, each stands before its text.`,
 			prompts, err := allPrompts(prompts, file)
 			if err != nil {
 				return err
+			}
+			if width < 1 || width > engine.MaxTogether {
+				return fmt.Errorf("--batch is %d, want 1 to %d", width, engine.MaxTogether)
 			}
 			m, pass, err := r.model(a, args[0])
 			if err != nil {
@@ -102,17 +105,31 @@ comes; with several prompts, each stands before its text.`,
 				Memory  memory         `json:"memory"`
 			}{}
 			if routing {
+				width = 1 // tokens are listed in their order
 				if out.Routing, err = watch(m, pass); err != nil {
 					return err
 				}
 			}
-			for _, text := range prompts {
-				turn.Text = text
-				res, err := a.continued(cmd.Context(), m, pass, turn, o, len(prompts) > 1)
+			turns := make([]engine.Prompt, len(prompts))
+			for i, text := range prompts {
+				turns[i] = turn
+				turns[i].Text = text
+			}
+			var emit func(i int, piece string, last bool) error
+			if !a.json {
+				t, err := newTexts(a.out, prompts)
 				if err != nil {
 					return err
 				}
-				out.Texts = append(out.Texts, generated{text, res.Text, res.IDs, string(res.Reason)})
+				defer t.close()
+				emit = t.emit
+			}
+			results, err := m.Generate(cmd.Context(), pass, turns, width, o, emit)
+			if err != nil {
+				return err
+			}
+			for i, res := range results {
+				out.Texts = append(out.Texts, generated{prompts[i], res.Text, res.IDs, string(res.Reason)})
 			}
 			out.Memory = memoryOf(m)
 			out.Memory.report(a)
@@ -133,7 +150,8 @@ comes; with several prompts, each stands before its text.`,
 	fl.Uint64Var(&s.seed, "seed", 0, "the same seed gives the same text")
 	fl.StringArrayVar(&s.stops, "stop", nil, "text that ends the generation, any number of them")
 	fl.BoolVar(&s.greedy, "greedy", false, "take the most likely token whatever the checkpoint says")
-	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer")
+	fl.IntVar(&width, "batch", 8, fmt.Sprintf("most prompts to continue side by side, up to %d", engine.MaxTogether))
+	fl.BoolVar(&routing, "show-routing", false, "print which experts the tokens took in each layer, one prompt after the other")
 	r.flags(a, cmd)
 	return cmd
 }
@@ -167,21 +185,61 @@ func allPrompts(prompts []string, file string) ([]string, error) {
 	return all, nil
 }
 
-// continued generates after one prompt and, without --json, prints the text as
-// it comes.
-func (a *app) continued(ctx context.Context, m *engine.Model, p *nn.Pass, prompt engine.Prompt, o generate.Options, head bool) (generate.Result, error) {
-	if a.json {
-		return m.Generate(ctx, p, prompt, o, nil)
+// texts prints texts that come side by side one after the other: that of the
+// first prompt as it comes, of the others what has come when it is their turn,
+// each after its prompt where there are several.
+type texts struct {
+	w       io.Writer
+	prompts []string
+	held    []strings.Builder
+	ended   []bool
+	at      int  // the prompt whose turn it is
+	open    bool // its line is not ended
+}
+
+func newTexts(w io.Writer, prompts []string) (*texts, error) {
+	t := &texts{w: w, prompts: prompts, held: make([]strings.Builder, len(prompts)), ended: make([]bool, len(prompts))}
+	return t, t.head()
+}
+
+// head prints the prompt whose turn it is.
+func (t *texts) head() error {
+	if len(t.prompts) == 1 || t.at == len(t.prompts) {
+		return nil
 	}
-	if head {
-		fmt.Fprintf(a.out, "> %s\n", prompt.Text)
+	_, err := fmt.Fprintf(t.w, "> %s\n", t.prompts[t.at])
+	return err
+}
+
+// emit takes a piece of text i.
+func (t *texts) emit(i int, piece string, last bool) error {
+	t.held[i].WriteString(piece)
+	t.ended[i] = last
+	for t.at < len(t.prompts) {
+		if text := t.held[t.at].String(); text != "" {
+			t.held[t.at].Reset()
+			t.open = true
+			if _, err := io.WriteString(t.w, text); err != nil {
+				return err
+			}
+		}
+		if !t.ended[t.at] {
+			return nil
+		}
+		if _, err := fmt.Fprintln(t.w); err != nil {
+			return err
+		}
+		t.at, t.open = t.at+1, false
+		if err := t.head(); err != nil {
+			return err
+		}
 	}
-	res, err := m.Generate(ctx, p, prompt, o, func(piece string) error {
-		_, err := io.WriteString(a.out, piece)
-		return err
-	})
-	if err == nil || len(res.IDs) > 0 {
-		fmt.Fprintln(a.out)
+	return nil
+}
+
+// close ends the line of a text that was broken off.
+func (t *texts) close() {
+	if t.open {
+		fmt.Fprintln(t.w)
 	}
-	return res, err
 }

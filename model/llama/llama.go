@@ -338,3 +338,33 @@ func (s *Session) Step(ids []int) ([]float32, error) {
 	}
 	return s.logits.Data, nil
 }
+
+// StepAll adds one token to each of several sessions of the model, ids[i] to
+// sessions[i], in one pass that reads the weights once. It returns their logits
+// [V], each valid until its session's next step: what Step would return, but
+// for the rounding of float32. On an error the sessions are as before.
+func (m *Model) StepAll(p *nn.Pass, sessions []*Session, ids []int) ([][]float32, error) {
+	mark := p.Mark()
+	defer p.Release(mark)
+	b := &batch{inputs: make([]Input, len(sessions)), segments: make([]nn.Segment, len(sessions))}
+	for i, s := range sessions {
+		b.inputs[i] = Input{s.cache, ids[i : i+1]}
+	}
+	h, err := m.run(p, b)
+	if err != nil {
+		return nil, err
+	}
+	y := p.Matrix(h.Rows, m.VocabSize())
+	if err := m.Logits(p, y, h); err != nil {
+		for _, s := range sessions {
+			s.cache.Truncate(s.cache.Len() - 1)
+		}
+		return nil, err
+	}
+	logits := make([][]float32, len(sessions))
+	for i, s := range sessions {
+		copy(s.logits.Data, y.Row(i))
+		logits[i] = s.logits.Data
+	}
+	return logits, nil
+}

@@ -115,25 +115,29 @@ func (b *Block) encode(p *nn.Pass, x kernel.Matrix, form *nn.Attention, segments
 	p.Release(m)
 }
 
-// decode updates x [T, D] of one sequence in place.
-func (b *Block) decode(p *nn.Pass, x kernel.Matrix, s *Session) {
+// decode updates x [N, D], the rows of several sequences, in place.
+func (b *Block) decode(p *nn.Pass, x kernel.Matrix, in *batch) {
 	m := p.Mark()
 	a := b.SelfAttention
 	h, y := p.Matrix(x.Rows, x.Cols), p.Matrix(x.Rows, x.Cols)
 	b.norms[0].Forward(p, h, x)
 	q, k, v := p.Matrix(x.Rows, a.Q.Out()), p.Matrix(x.Rows, a.K.Out()), p.Matrix(x.Rows, a.V.Out())
 	nn.ForwardAll(p, h, nn.Job{Layer: a.Q, Y: q}, nn.Job{Layer: a.K, Y: k}, nn.Job{Layer: a.V, Y: v})
-	s.cache.Put(b.layer, k, v)
-	s.segment[0] = nn.Segment{Hi: x.Rows}
-	s.segment[0].K, s.segment[0].V = s.cache.View(b.layer, s.cache.Len()+x.Rows)
-	a.attend(p, y, q, &s.self, s.segment[:])
+	for i, s := range in.sessions {
+		g := &in.segments[i]
+		s.cache.Put(b.layer, k.Slice(g.Lo, g.Hi, 0, k.Cols), v.Slice(g.Lo, g.Hi, 0, v.Cols))
+		g.K, g.V = s.cache.View(b.layer, s.cache.Len()+g.Hi-g.Lo)
+	}
+	a.attend(p, y, q, &in.self, in.segments)
 	p.Stage(b.name, ".SelfAttention", y)
 	nn.Add(p, x, y)
 
 	b.norms[1].Forward(p, h, x)
 	b.EncDecAttention.Q.Forward(p, q, h)
-	s.segment[0] = nn.Segment{Hi: x.Rows, K: s.keys[b.layer], V: s.values[b.layer]}
-	b.EncDecAttention.attend(p, y, q, &s.cross, s.segment[:])
+	for i, s := range in.sessions {
+		in.segments[i].K, in.segments[i].V = s.keys[b.layer], s.values[b.layer]
+	}
+	b.EncDecAttention.attend(p, y, q, &in.cross, in.segments)
 	p.Stage(b.name, ".EncDecAttention", y)
 	nn.Add(p, x, y)
 	b.feed(p, x, y, h)
@@ -281,10 +285,23 @@ type Session struct {
 	model        *Model
 	pass         *nn.Pass
 	cache        *nn.Cache
-	self, cross  nn.Attention
+	bias         kernel.Matrix   // of the self-attention, for as many tokens as there is room for
 	keys, values []kernel.Matrix // of the cross-attention, by layer, [S, H·Dkv]
-	segment      [1]nn.Segment
-	logits       kernel.Matrix // [1, V]
+	own          batch           // of this session alone
+	logits       kernel.Matrix   // [1, V]
+}
+
+// batch is what the blocks of one decoding pass share.
+type batch struct {
+	sessions    []*Session
+	segments    []nn.Segment // of each session's rows
+	self, cross nn.Attention
+}
+
+func (m *Model) newBatch(sessions ...*Session) batch {
+	b := batch{sessions: sessions, segments: make([]nn.Segment, len(sessions)), self: m.form(), cross: m.form()}
+	b.self.Causal = true
+	return b
 }
 
 // NewSession encodes ids and returns a decoder without tokens, which computes
@@ -298,11 +315,8 @@ func (m *Model) NewSession(p *nn.Pass, ids []int) (*Session, error) {
 		return nil, err
 	}
 	inner := m.Config.NumHeads * m.Config.DKV
-	s := &Session{
-		model: m, pass: p, cache: nn.NewCache(len(m.Decoder.Blocks), inner, 0),
-		self: m.form(), cross: m.form(), logits: kernel.New(1, m.Config.VocabSize),
-	}
-	s.self.Causal = true
+	s := &Session{model: m, pass: p, cache: nn.NewCache(len(m.Decoder.Blocks), inner, 0), logits: kernel.New(1, m.Config.VocabSize)}
+	s.own = m.newBatch(s)
 	for _, b := range m.Decoder.Blocks {
 		k, v := kernel.New(encoded.Rows, inner), kernel.New(encoded.Rows, inner)
 		b.EncDecAttention.K.Forward(p, k, encoded)
@@ -338,9 +352,8 @@ func (s *Session) Reserve(n int) error {
 	if err := s.cache.Reserve(n); err != nil {
 		return err
 	}
-	if n > s.self.Bias.Cols {
-		s.self.Zero = max(n, 2*s.self.Bias.Cols) - 1
-		s.self.Bias = s.model.Config.bias(s.model.Decoder.RelativeAttentionBias, s.self.Zero, 0, false)
+	if n > s.bias.Cols {
+		s.bias = s.model.Config.bias(s.model.Decoder.RelativeAttentionBias, max(n, 2*s.bias.Cols)-1, 0, false)
 	}
 	return nil
 }
@@ -350,7 +363,7 @@ func (s *Session) Reserve(n int) error {
 func (s *Session) Step(ids []int) ([]float32, error) {
 	mark := s.pass.Mark()
 	defer s.pass.Release(mark)
-	h, err := s.run(ids)
+	h, err := s.model.decode(s.pass, &s.own, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -362,7 +375,7 @@ func (s *Session) Step(ids []int) ([]float32, error) {
 func (s *Session) Logits(ids []int) (kernel.Matrix, error) {
 	mark := s.pass.Mark()
 	defer s.pass.Release(mark)
-	h, err := s.run(ids)
+	h, err := s.model.decode(s.pass, &s.own, ids)
 	if err != nil {
 		return kernel.Matrix{}, err
 	}
@@ -371,24 +384,55 @@ func (s *Session) Logits(ids []int) (kernel.Matrix, error) {
 	return y, nil
 }
 
-// run returns the decoder's hidden states [T, D] in scratch memory.
-func (s *Session) run(ids []int) (kernel.Matrix, error) {
-	p, m := s.pass, s.model
-	if len(ids) == 0 {
+// StepAll adds one token to each of several sessions of the model, ids[i] to
+// sessions[i], in one pass that reads the weights once. It returns their logits
+// [V], each valid until its session's next step: what Step would return, but
+// for the rounding of float32. On an error the sessions are as before.
+func (m *Model) StepAll(p *nn.Pass, sessions []*Session, ids []int) ([][]float32, error) {
+	mark := p.Mark()
+	defer p.Release(mark)
+	b := m.newBatch(sessions...)
+	h, err := m.decode(p, &b, ids)
+	if err != nil {
+		return nil, err
+	}
+	y := p.Matrix(h.Rows, m.VocabSize())
+	m.head(p, y, h)
+	logits := make([][]float32, len(sessions))
+	for i, s := range sessions {
+		copy(s.logits.Data, y.Row(i))
+		logits[i] = s.logits.Data
+	}
+	return logits, nil
+}
+
+// decode adds ids, equally many to each session of b, and returns the decoder's
+// hidden states [N, D] in scratch memory.
+func (m *Model) decode(p *nn.Pass, b *batch, ids []int) (kernel.Matrix, error) {
+	each := len(ids) / len(b.sessions)
+	if each == 0 {
 		return kernel.Matrix{}, fmt.Errorf("t5: a decoding step without tokens")
 	}
-	if err := s.Reserve(s.cache.Len() + len(ids)); err != nil {
-		return kernel.Matrix{}, err
+	for i, s := range b.sessions {
+		if err := s.Reserve(s.cache.Len() + each); err != nil {
+			return kernel.Matrix{}, err
+		}
+		b.segments[i] = nn.Segment{Lo: i * each, Hi: (i + 1) * each}
+		if s.bias.Cols > b.self.Bias.Cols { // one table, of the longest, serves all
+			b.self.Bias, b.self.Zero = s.bias, s.bias.Cols-1
+		}
 	}
 	x := p.Matrix(len(ids), m.Config.DModel)
 	if err := m.Shared.Forward(x, ids); err != nil {
 		return kernel.Matrix{}, fmt.Errorf("t5: decoder: %w", err)
 	}
 	p.Stage("decoder", ".embed_tokens", x)
-	for _, b := range m.Decoder.Blocks {
-		b.decode(p, x, s)
+	for _, k := range m.Decoder.Blocks {
+		k.decode(p, x, b)
 	}
-	s.cache.Advance(len(ids))
+	for _, s := range b.sessions {
+		s.cache.Advance(each)
+	}
 	m.Decoder.FinalLayerNorm.Forward(p, x, x)
 	p.Stage("decoder", ".final_layer_norm", x)
 	return x, nil
