@@ -40,11 +40,11 @@ type Builder struct {
 	workers  int
 }
 
-// NewBuilder begins a layer of the base whose weight is w [m,n], only read
-// here, for a number of experts. The random numbers of the forecast and of
+// NewBuilder begins a layer of the base whose weight is w [m,n], which is only
+// read and must stay as it is until Finish, for a number of experts. The random numbers of the forecast and of
 // decompositions follow from seed.
 func NewBuilder(module string, w linalg.Matrix, experts int, set Settings, seed uint64, workers int) (*Builder, error) {
-	base, err := NewSubspaces(w, workers)
+	base, err := zonesOnly(w, workers)
 	if err != nil {
 		return nil, fmt.Errorf("base: tensor %q: %w", module+".weight", err)
 	}
@@ -70,31 +70,44 @@ func (b *Builder) keep() int {
 // Dense takes the delta of expert e as a whole matrix.
 func (b *Builder) Dense(e int, d linalg.Matrix) error {
 	p := min(d.Rows, d.Cols)
-	opt := linalg.Options{Rank: b.keep(), RouterRank: b.set.RouterRank, Seed: b.seed, Workers: b.workers}
 	var svd linalg.SVD
 	var sigma []float64
 	var err error
-	if p <= smallSize {
-		if svd, err = linalg.Exact(d, b.workers); err != nil {
-			return err
-		}
+	switch {
+	case p <= smallSize:
+		svd, err = linalg.Exact(d, b.workers)
 		sigma = svd.S
-	} else {
-		if svd, err = linalg.Truncate(d, opt); err != nil {
-			return err
-		}
-		opt.Rank, opt.RouterRank = p, 0
-		if p > b.set.ExactSize {
-			opt.Rank = min(p, max(b.set.Depth, b.keep()))
-		}
-		s, err := linalg.Spectrum(d, opt)
-		if err != nil {
-			return err
-		}
-		sigma = s.S
+	case p <= b.set.ExactSize:
+		svd, sigma, err = linalg.Leading(d, b.keep(), b.workers)
+	default:
+		svd, err = linalg.Truncate(d, linalg.Options{Rank: max(b.set.Depth, b.keep()), RouterRank: b.set.RouterRank, Seed: b.seed, Workers: b.workers})
+		sigma = svd.S
+		svd = leading(svd, b.keep())
+	}
+	if err != nil {
+		return err
+	}
+	zones, err := b.base.Zones(d, b.workers)
+	if err != nil {
+		return err
 	}
 	spectrum := SpectrumOf(sigma, svd.Energy, d.Rows, d.Cols, linalg.EpsF32, len(sigma) == p)
-	return b.add(e, Factored{Expert: e, SVD: svd}, spectrum, b.base.Zones(d, b.workers))
+	return b.add(e, Factored{Expert: e, SVD: svd}, spectrum, zones)
+}
+
+// leading is a copy of the first k triplets.
+func leading(d linalg.SVD, k int) linalg.SVD {
+	if len(d.S) <= k {
+		return d
+	}
+	u, vt := kernel.New(d.U.Rows, k), kernel.New(k, d.Vt.Cols)
+	for i := range u.Rows {
+		copy(u.Row(i), d.U.Row(i))
+	}
+	for i := range k {
+		copy(vt.Row(i), d.Vt.Row(i))
+	}
+	return linalg.SVD{U: u, S: d.S[:k:k], Vt: vt, Energy: d.Energy}
 }
 
 // Dense64 takes the delta of expert e in float64.
@@ -111,8 +124,12 @@ func (b *Builder) Dense64(e int, d linalg.Matrix64) error {
 		return m
 	}
 	svd := linalg.SVD{U: narrow(wide.U), S: wide.S, Vt: narrow(wide.Vt), Energy: wide.Energy}
+	zones, err := b.base.Zones(narrow(d), b.workers)
+	if err != nil {
+		return err
+	}
 	spectrum := SpectrumOf(wide.S, wide.Energy, d.Rows, d.Cols, linalg.EpsF64, true)
-	return b.add(e, Factored{Expert: e, SVD: svd}, spectrum, b.base.Zones(narrow(d), b.workers))
+	return b.add(e, Factored{Expert: e, SVD: svd}, spectrum, zones)
 }
 
 // LowRank takes the delta of expert e as factors, scale·B·A.
@@ -121,8 +138,12 @@ func (b *Builder) LowRank(e int, left, right linalg.Matrix, scale float64) error
 	if err != nil {
 		return err
 	}
+	zones, err := b.base.ZonesOfFactors(svd, b.workers)
+	if err != nil {
+		return err
+	}
 	spectrum := SpectrumOf(svd.S, svd.Energy, left.Rows, right.Cols, linalg.EpsF32, true)
-	return b.add(e, Factored{Expert: e, SVD: svd, Whole: true}, spectrum, b.base.ZonesOfFactors(svd, b.workers))
+	return b.add(e, Factored{Expert: e, SVD: svd, Whole: true}, spectrum, zones)
 }
 
 // add stores what is known of one delta.

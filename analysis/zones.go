@@ -7,7 +7,9 @@ import (
 	"smelt/linalg"
 )
 
-// Subspaces are the singular subspaces of a weight of the base, W0 = U·Σ·Vᵀ.
+// Subspaces are the singular subspaces of a weight of the base, W0 = U·Σ·Vᵀ:
+// those of both sides, or of the shorter side alone with the weight itself,
+// from which the other side follows, v = W0ᵀ·u/σ.
 type Subspaces struct {
 	Out, In int
 	Energy  float64   // ‖W0‖²
@@ -15,8 +17,10 @@ type Subspaces struct {
 	Half    int       // r_half: directions of zone I
 	Rank    int       // numerical: directions of zones I and II
 
-	u  linalg.Matrix // [m, p]
-	vt linalg.Matrix // [p, n]
+	u     linalg.Matrix // [m, p]; empty with short
+	vt    linalg.Matrix // [p, n]; empty with short
+	short linalg.Matrix // [p, p]: the singular vectors of the shorter side as rows
+	w     linalg.Matrix // [m, n]: with short
 }
 
 // exactBase is the largest p up to which a base's weight is decomposed in
@@ -27,7 +31,7 @@ const (
 	gramNoise = 1e-6
 )
 
-// NewSubspaces decomposes w [m,n], which is only read.
+// NewSubspaces decomposes w [m,n], which is only read, on both sides.
 func NewSubspaces(w linalg.Matrix, workers int) (*Subspaces, error) {
 	p := min(w.Rows, w.Cols)
 	eps := linalg.EpsF64
@@ -43,20 +47,46 @@ func NewSubspaces(w linalg.Matrix, workers int) (*Subspaces, error) {
 		return nil, err
 	}
 	s := &Subspaces{Out: w.Rows, In: w.Cols, Energy: d.Energy, Sigma: d.S, u: d.U, vt: d.Vt}
-	s.Rank = linalg.NumericalRank(d.S, w.Rows, w.Cols, eps)
-	s.Half = halfRank(d.S)
+	s.cut(eps)
 	return s, nil
 }
 
-// Memory bounds the bytes that NewSubspaces and Zones of a dense delta take
-// beyond the weight and the delta.
-func Memory(m, n int) int64 {
-	p, q := int64(min(m, n)), int64(max(m, n))
-	factors := 4 * p * (p + q)
-	if p <= exactBase {
-		return factors + 8*4*p*(p+q)
+// zonesOnly decomposes w [m,n], which must stay as it is, as far as [Subspaces.Zones]
+// wants: large ones on the shorter side only.
+func zonesOnly(w linalg.Matrix, workers int) (*Subspaces, error) {
+	if min(w.Rows, w.Cols) <= exactBase {
+		return NewSubspaces(w, workers)
 	}
-	return factors + linalg.WorkingBytes(m, n, linalg.Options{Rank: int(p)})
+	return shortSide(w, workers)
+}
+
+func shortSide(w linalg.Matrix, workers int) (*Subspaces, error) {
+	short, sigma, energy, err := linalg.ShortSide(w, workers)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subspaces{Out: w.Rows, In: w.Cols, Energy: energy, Sigma: sigma, short: short, w: w}
+	s.cut(gramNoise / float64(max(w.Rows, w.Cols)))
+	return s, nil
+}
+
+// cut finds where the zones end, for singular values known to the precision eps.
+func (s *Subspaces) cut(eps float64) {
+	s.Rank = linalg.NumericalRank(s.Sigma, s.Out, s.In, eps)
+	s.Half = halfRank(s.Sigma)
+}
+
+// Memory bounds the bytes that the zones of a base's weight [m,n] and of a dense
+// delta take beyond the two; or, with both, its [NewSubspaces].
+func Memory(m, n int, both bool) int64 {
+	p, q := int64(min(m, n)), int64(max(m, n))
+	switch {
+	case p <= exactBase:
+		return 4*p*(p+q) + 8*4*p*(p+q)
+	case both:
+		return 4*p*(p+q) + linalg.WorkingBytes(m, n, linalg.Options{Rank: int(p)})
+	}
+	return 4*p*p + linalg.GramBytes(m, n) + 4*panel*(p+q)
 }
 
 // halfRank is the first rank at which the sum of singular values reaches half of
@@ -92,68 +122,170 @@ const panel = 1024
 
 // Zones splits the energy of a dense delta [m,n] by the subspaces: products in
 // float32, sums of squares in float64.
-func (s *Subspaces) Zones(d linalg.Matrix, workers int) Zones {
-	p := len(s.Sigma)
+func (s *Subspaces) Zones(d linalg.Matrix, workers int) (Zones, error) {
 	if s.Rank == 0 {
-		return s.shares([3][3]float64{2: {2: 1}})
+		return s.shares([3][3]float64{2: {2: 1}}), nil
 	}
-	core := kernel.New(p, p) // Uᵀ·Δ·V
-	var sides [3]float64     // by zone: energy of Δ·V (or Uᵀ·Δ) on the whole of the longer side
-	if s.Out >= s.In {
-		for lo := 0; lo < s.Out; lo += panel {
-			hi := min(s.Out, lo+panel)
-			x := kernel.New(hi-lo, p) // Δ·V
-			kernel.Gemm(workers, false, true, 1, d.Slice(lo, hi, 0, s.In), s.vt, 0, x)
-			kernel.Gemm(workers, true, false, 1, s.u.Slice(lo, hi, 0, p), x, 1, core)
-			for i := range x.Rows {
-				row := x.Row(i)
-				sides[0] += kernel.SumSquares(row[:s.Half])
-				sides[1] += kernel.SumSquares(row[s.Half:max(s.Half, s.Rank)])
-				sides[2] += kernel.SumSquares(row[max(s.Half, s.Rank):])
+	total := 0.0
+	for i := range d.Rows {
+		total += kernel.SumSquares(d.Row(i))
+	}
+	if s.short.Rows > 0 && !(ordinary(s.Energy) && ordinary(total)) {
+		both, err := NewSubspaces(s.w, workers) // Δ·W0ᵀ is no float32
+		if err != nil {
+			return Zones{}, err
+		}
+		s = both
+	}
+	p := len(s.Sigma)
+	core := kernel.New(p, p) // Δ between the singular vectors: the shorter side's as rows, the longer side's as columns
+	var whole [3]float64     // by zone of the shorter side: energy on the whole of the longer one
+	switch tall := s.Out > s.In; {
+	case s.short.Rows > 0:
+		x := kernel.New(p, p) // Δ·W0ᵀ, on the shorter side
+		if tall {
+			kernel.Gemm(workers, true, false, 1, d, s.w, 0, x)
+		} else {
+			kernel.Gemm(workers, false, true, 1, d, s.w, 0, x)
+		}
+		half := kernel.New(p, p)
+		kernel.Gemm(workers, false, false, 1, s.short, x, 0, half)
+		kernel.Gemm(workers, false, true, 1, half, s.short, 0, core)
+		for i := range p {
+			row := core.Row(i)
+			for j := range row[:s.Rank] {
+				row[j] = float32(float64(row[j]) / s.Sigma[j])
 			}
 		}
-	} else {
+		whole[0] = s.energy(d, 0, s.Half, workers)
+		whole[2] = s.energy(d, max(s.Half, s.Rank), p, workers)
+		whole[1] = math.Max(0, total-whole[0]-whole[2])
+	case tall:
+		for lo := 0; lo < s.Out; lo += panel {
+			hi := min(s.Out, lo+panel)
+			x := kernel.New(p, hi-lo) // Vᵀ·Δᵀ
+			kernel.Gemm(workers, false, true, 1, s.vt, d.Slice(lo, hi, 0, s.In), 0, x)
+			kernel.Gemm(workers, false, false, 1, x, s.u.Slice(lo, hi, 0, p), 1, core)
+			for i := range p {
+				whole[s.zone(i)] += kernel.SumSquares(x.Row(i))
+			}
+		}
+	default:
 		for lo := 0; lo < s.In; lo += panel {
 			hi := min(s.In, lo+panel)
 			x := kernel.New(p, hi-lo) // Uᵀ·Δ
 			kernel.Gemm(workers, true, false, 1, s.u, d.Slice(0, s.Out, lo, hi), 0, x)
 			kernel.Gemm(workers, false, true, 1, x, s.vt.Slice(0, p, lo, hi), 1, core)
-			for i := range x.Rows {
-				sides[s.zone(i)] += kernel.SumSquares(x.Row(i))
+			for i := range p {
+				whole[s.zone(i)] += kernel.SumSquares(x.Row(i))
 			}
 		}
 	}
-	var b [3][3]float64
-	for i := range p {
+	return s.shares(s.blocks(core, whole)), nil
+}
+
+// ordinary says that products of elements of two matrices of such energies stay
+// within float32.
+func ordinary(energy float64) bool { return energy == 0 || energy > 0x1p-80 && energy < 0x1p80 }
+
+// energy of a delta in directions lo to hi of the shorter side.
+func (s *Subspaces) energy(d linalg.Matrix, lo, hi, workers int) (sum float64) {
+	if lo >= hi {
+		return 0
+	}
+	q := s.short.Slice(lo, hi, 0, s.short.Cols)
+	for at := 0; at < max(s.Out, s.In); at += panel {
+		end := min(at+panel, max(s.Out, s.In))
+		x := kernel.New(hi-lo, end-at)
+		if s.Out > s.In {
+			kernel.Gemm(workers, false, true, 1, q, d.Slice(at, end, 0, s.In), 0, x)
+		} else {
+			kernel.Gemm(workers, false, false, 1, q, d.Slice(0, s.Out, at, end), 0, x)
+		}
+		sum += kernel.SumSquares(x.Data)
+	}
+	return sum
+}
+
+// blocks are the energies of the nine blocks from a delta between the singular
+// vectors. What the longer side has outside W0's columns (or rows) is the null
+// space's; a square weight of full rank has none, and what is not in zone I is
+// in zone II.
+func (s *Subspaces) blocks(core linalg.Matrix, whole [3]float64) (b [3][3]float64) {
+	square := s.Out == s.In && s.Rank == s.Out
+	var c [3][3]float64
+	for i := range core.Rows {
 		row := core.Row(i)
-		for z, cut := range [][2]int{{0, s.Half}, {s.Half, max(s.Half, s.Rank)}, {max(s.Half, s.Rank), p}} {
-			b[s.zone(i)][z] += kernel.SumSquares(row[cut[0]:cut[1]])
-		}
+		c[s.zone(i)][0] += kernel.SumSquares(row[:s.Half])
+		c[s.zone(i)][1] += kernel.SumSquares(row[s.Half:max(s.Half, s.Rank)])
 	}
-	// What lies on the longer side outside W0's columns (or rows) is the null
-	// space's.
 	for z := range 3 {
-		switch {
-		case s.Out > s.In:
-			b[2][z] += math.Max(0, sides[z]-b[0][z]-b[1][z]-b[2][z])
-		case s.Out < s.In:
-			b[z][2] += math.Max(0, sides[z]-b[z][0]-b[z][1]-b[z][2])
+		if c[z][2] = math.Max(0, whole[z]-c[z][0]-c[z][1]); square {
+			c[z][1], c[z][2] = math.Max(0, whole[z]-c[z][0]), 0
 		}
 	}
-	return s.shares(b)
+	if s.Out <= s.In {
+		return c
+	}
+	for y := range 3 {
+		for z := range 3 {
+			b[z][y] = c[y][z]
+		}
+	}
+	return b
+}
+
+// between is what vectors of the outputs (rows of length m), or of the inputs, are
+// in the base's directions of that side: [p, r].
+func (s *Subspaces) between(outputs bool, x linalg.Matrix, workers int) linalg.Matrix {
+	p := len(s.Sigma)
+	c := kernel.New(p, x.Rows)
+	switch {
+	case s.short.Rows == 0 && outputs:
+		kernel.Gemm(workers, true, true, 1, s.u, x, 0, c)
+	case s.short.Rows == 0:
+		kernel.Gemm(workers, false, true, 1, s.vt, x, 0, c)
+	case outputs == (s.Out <= s.In): // the shorter side
+		kernel.Gemm(workers, false, true, 1, s.short, x, 0, c)
+	default:
+		y := kernel.New(p, x.Rows)
+		kernel.Gemm(workers, outputs, true, 1, s.w, x, 0, y)
+		kernel.Gemm(workers, false, false, 1, s.short, y, 0, c)
+		for i := range p {
+			row := c.Row(i)
+			if i >= s.Rank {
+				clear(row)
+				continue
+			}
+			for j := range row {
+				row[j] = float32(float64(row[j]) / s.Sigma[i])
+			}
+		}
+	}
+	return c
 }
 
 // ZonesOfFactors is [Subspaces.Zones] of a delta U·diag(S)·Vt of low rank, which
 // is never formed.
-func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) Zones {
+func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) (Zones, error) {
 	r, p := len(d.S), len(s.Sigma)
 	if s.Rank == 0 {
-		return s.shares([3][3]float64{2: {2: 1}})
+		return s.shares([3][3]float64{2: {2: 1}}), nil
 	}
-	left := kernel.New(p, r) // U0ᵀ·U
-	kernel.Gemm(workers, true, false, 1, s.u, d.U, 0, left)
-	right := kernel.New(p, r) // V0ᵀ·V
-	kernel.Gemm(workers, false, true, 1, s.vt, d.Vt, 0, right)
+	if s.short.Rows > 0 && !ordinary(s.Energy) {
+		both, err := NewSubspaces(s.w, workers)
+		if err != nil {
+			return Zones{}, err
+		}
+		s = both
+	}
+	ut := kernel.New(r, s.Out)
+	for i := range s.Out {
+		for j, v := range d.U.Row(i) {
+			ut.Set(j, i, v)
+		}
+	}
+	square := s.Out == s.In && s.Rank == s.Out
 	gram := func(x linalg.Matrix, whole bool) (g [3]linalg.Matrix64) {
 		rest := kernel.New64(r, r)
 		for i := range r {
@@ -161,6 +293,9 @@ func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) Zones {
 		}
 		for z, cut := range [][2]int{{0, s.Half}, {s.Half, max(s.Half, s.Rank)}, {max(s.Half, s.Rank), p}} {
 			g[z] = kernel.New64(r, r)
+			if square && z > 0 {
+				continue // what is not in zone I is in zone II
+			}
 			part := kernel.New64(cut[1]-cut[0], r)
 			for i := range part.Rows {
 				kernel.F32ToF64(part.Row(i), x.Row(cut[0]+i))
@@ -168,12 +303,15 @@ func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) Zones {
 			kernel.Gemm64(workers, true, false, 1, part, part, 0, g[z])
 			kernel.Axpy64(-1, g[z].Data, rest.Data)
 		}
-		if !whole {
+		switch {
+		case square:
+			g[1] = rest
+		case !whole:
 			kernel.Axpy64(1, rest.Data, g[2].Data)
 		}
 		return g
 	}
-	g, h := gram(left, s.Out <= s.In), gram(right, s.In <= s.Out)
+	g, h := gram(s.between(true, ut, workers), s.Out < s.In), gram(s.between(false, d.Vt, workers), s.In < s.Out)
 	var b [3][3]float64
 	for y := range 3 {
 		for z := range 3 {
@@ -186,7 +324,7 @@ func (s *Subspaces) ZonesOfFactors(d linalg.SVD, workers int) Zones {
 			b[y][z] = math.Max(0, sum)
 		}
 	}
-	return s.shares(b)
+	return s.shares(b), nil
 }
 
 // shares makes Zones of the energies of the nine blocks.

@@ -53,7 +53,7 @@ func InitAdapter(ctx context.Context, in *Inputs, opt InitOptions, out string, w
 	}
 	for i := range p.Units {
 		u := &p.Units[i]
-		u.Memory = 3*4*int64(u.In)*int64(u.Out) + analysis.Memory(u.Out, u.In)
+		u.Memory = 3*4*int64(u.In)*int64(u.Out) + analysis.Memory(u.Out, u.In, true)
 	}
 	form := initForm{newAdapterForm(p, p.Base, in.Base)}
 	_, inner := p.concurrency(workers)

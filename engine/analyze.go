@@ -99,7 +99,7 @@ func (a *analyzer) memory(u *Unit) int64 {
 		}
 	}
 	dense := 4 * int64(u.In) * int64(u.Out)
-	return 3*dense + analysis.Memory(u.Out, u.In) + triplets*(16*int64(u.In+u.Out)+16*triplets) + int64(len(a.in.Experts))*5*stretch
+	return 3*dense + analysis.Memory(u.Out, u.In, false) + triplets*(16*int64(u.In+u.Out)+16*triplets) + int64(len(a.in.Experts))*5*stretch
 }
 
 func (a *analyzer) unit(u *Unit) (x analyzed, err error) {

@@ -1,9 +1,11 @@
 package linalg_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"smelt/internal/kernel"
@@ -81,6 +83,57 @@ func TestExactZeros(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func leading(a linalg.Matrix, opt linalg.Options) (linalg.SVD, error) {
+	d, s, err := linalg.Leading(a, opt.Rank, opt.Workers)
+	if err == nil && (len(s) != min(a.Rows, a.Cols) || !slices.Equal(s[:len(d.S)], d.S)) {
+		err = fmt.Errorf("singular values %v and %v", s, d.S)
+	}
+	return d, err
+}
+
+func TestLeading(t *testing.T) { linalgtest.RunTruncate(t, leading) }
+
+// The vectors of the shorter side carry as much energy as their singular values
+// say, whatever the shape.
+func TestShortSide(t *testing.T) {
+	for _, sh := range [][2]int{{1, 1}, {70, 70}, {90, 40}, {40, 90}} {
+		for _, sp := range linalgtest.Spectra {
+			p := min(sh[0], sh[1])
+			want := sp.Values(p)
+			a := linalgtest.Round(linalgtest.WithSpectrum(sh[0], sh[1], want, 3))
+			q, s, energy, err := linalg.ShortSide(a, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q.Rows != p || q.Cols != p || !(math.Abs(energy-linalgtest.SumSquares(s)) <= 1e-5*energy) {
+				t.Fatalf("%s %v: %d × %d vectors, energy %v of %v", sp.Name, sh, q.Rows, q.Cols, linalgtest.SumSquares(s), energy)
+			}
+			for i := range p {
+				if !(math.Abs(s[i]-want[i]) <= 2e-6*want[0]) {
+					t.Errorf("%s %v: σ[%d] is %v, want %v", sp.Name, sh, i, s[i], want[i])
+				}
+				for j := range i + 1 {
+					dot := kernel.DotAcc64(q.Row(i), q.Row(j))
+					if i == j {
+						dot--
+					}
+					if !(math.Abs(dot) <= 1e-6) {
+						t.Errorf("%s %v: vectors %d and %d: %v", sp.Name, sh, i, j, dot)
+					}
+				}
+				y := make([]float32, max(sh[0], sh[1]))
+				kernel.Gemv(1, sh[0] <= sh[1], float32(1/want[0]), a, q.Row(i), 0, y)
+				if norm := kernel.Nrm2(y); !(math.Abs(norm-want[i]/want[0]) <= 2e-6) {
+					t.Errorf("%s %v: vector %d is carried to %v, want %v", sp.Name, sh, i, norm, want[i]/want[0])
+				}
+			}
+		}
+	}
+	if _, s, energy, err := linalg.ShortSide(kernel.New(3, 5), 1); err != nil || energy != 0 || s[0] != 0 {
+		t.Error(s, energy, err)
 	}
 }
 

@@ -70,12 +70,7 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 		cert.Bound = sumSquares64(f.s)
 		cert.RouterAngle = gramAngle(lambda, opt.RouterRank)
 	}
-	for i := range f.s {
-		f.s[i] = math.Ldexp(f.s[i], exp)
-	}
-	for i := range upper {
-		upper[i] = math.Ldexp(upper[i], exp)
-	}
+	f.s, upper = timesPower(f.s, exp), timesPower(upper, exp)
 	cert.Bound = math.Ldexp(cert.Bound, 2*exp)
 	d = f.finish(op.flip, energy)
 	d.Certificate = cert
@@ -260,6 +255,13 @@ func (f factors) finish(flip bool, energy float64) SVD {
 	return d
 }
 
+// GramBytes returns an upper bound on the memory that [ShortSide], and [Leading]
+// beyond its triplets, hold at once for an m × n matrix.
+func GramBytes(m, n int) int64 {
+	p := int64(min(m, n))
+	return 8*(7*p*p+p*columnChunk) + 1<<20
+}
+
 // WorkingBytes returns an upper bound on the memory that [Truncate] and
 // [Spectrum] hold at once for an m × n matrix beyond the matrix itself, their
 // result included.
@@ -279,7 +281,7 @@ func WorkingBytes(m, n int, opt Options) int64 {
 	}
 	gram := int64(0)
 	if whole {
-		gram = 8 * (7*p*p + p*columnChunk)
+		gram = GramBytes(m, n)
 	}
 	return max(krylov, gram) + turn + result + 1<<20
 }
