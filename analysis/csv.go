@@ -36,7 +36,7 @@ func (r *Report) Files() ([]File, error) {
 			"layer", "a", "b", "cosine", "sign_conflict", "left_overlap", "right_overlap", "left_baseline", "right_baseline",
 		}, r.pairRows},
 		{"losses.csv", []string{"layer", "expert", "average", "task_arithmetic", "best_scaling", "best", "smile"}, r.lossRows},
-		{"confusion.csv", []string{"layer", "expert", "taken_by", "share"}, r.confusionRows},
+		{"confusion.csv", []string{"layer", "expert", "at_best", "signal", "taken_for", "share_of_astray"}, r.confusionRows},
 		{"others.csv", []string{"tensor", "kind", "expert", "energy", "share", "relative"}, r.otherRows},
 		{"ranks.csv", []string{"budget", "layer", "expert", "rank"}, r.rankRows},
 	} {
@@ -133,20 +133,21 @@ func (r *Report) lossRows(t *table) {
 }
 
 func (r *Report) confusionRows(t *table) {
-	rows := func(name string, taken [][]Figure) {
-		for i, row := range taken {
+	rows := func(name string, f *RouterForecast) {
+		if f == nil {
+			return
+		}
+		for i, row := range f.Astray {
 			for j, v := range row {
 				if v.Known() {
-					t.row(name, r.Experts[i].Name, r.Experts[j].Name, v)
+					t.row(name, r.Experts[i].Name, f.AtBest[i], f.Signal[i], r.Experts[j].Name, v)
 				}
 			}
 		}
 	}
 	rows("", r.Confusion)
 	for _, l := range r.Layers {
-		if l.Confusion != nil {
-			rows(l.Name, l.Confusion.Taken)
-		}
+		rows(l.Name, l.Confusion)
 	}
 }
 

@@ -9,28 +9,28 @@
 package analysis
 
 // Format is the version of [Report] on disk: docs/format/analysis.md.
-const Format = 1
+const Format = 2
 
 // Report is a whole analysis, as analysis.json holds it. Arrays "by expert" have
 // one entry for each of Experts, in that order; arrays "by pair" one for each of
 // PairNames, in that order. Shares are between 0 and 1. A figure that does not
 // exist is null.
 type Report struct {
-	Format    int        `json:"format"`
-	Generator string     `json:"generator"`
-	Base      Base       `json:"base"`
-	Experts   []Expert   `json:"experts"` // sorted by name
-	PairNames [][2]int   `json:"pairs"`   // (0,1), (0,2) … (1,2) …: indices into Experts
-	Settings  Settings   `json:"settings"`
-	Layers    []Layer    `json:"layers"` // in the base's order; those that no expert touched too
-	Groups    []Group    `json:"groups"` // sums over layers of one kind, over layers of one depth, and over all
-	Pairs     []Pair     `json:"overall_pairs"`
-	Losses    []Loss     `json:"overall_losses"`              // by expert
-	Confusion [][]Figure `json:"overall_confusion,omitempty"` // mean of the layers' predicted confusion, by expert and expert
-	Others    []Other    `json:"others"`                      // changed tensors that are no linear layer, largest share first
-	Advice    Advice     `json:"advice"`
-	Tasks     *Tasks     `json:"tasks,omitempty"` // with data only
-	Notes     []string   `json:"notes"`           // what is special about these inputs, in sentences
+	Format    int             `json:"format"`
+	Generator string          `json:"generator"`
+	Base      Base            `json:"base"`
+	Experts   []Expert        `json:"experts"` // sorted by name
+	PairNames [][2]int        `json:"pairs"`   // (0,1), (0,2) … (1,2) …: indices into Experts
+	Settings  Settings        `json:"settings"`
+	Layers    []Layer         `json:"layers"` // in the base's order; those that no expert touched too
+	Groups    []Group         `json:"groups"` // sums over layers of one kind, over layers of one depth, and over all
+	Pairs     []Pair          `json:"overall_pairs"`
+	Losses    []Loss          `json:"overall_losses"`    // by expert
+	Confusion *RouterForecast `json:"overall_confusion"` // mean of the layers'; null below two experts that touched one layer
+	Others    []Other         `json:"others"`            // changed tensors that are no linear layer, largest share first
+	Advice    Advice          `json:"advice"`
+	Tasks     *Tasks          `json:"tasks,omitempty"` // with data only
+	Notes     []string        `json:"notes"`           // what is special about these inputs, in sentences
 }
 
 // Base describes the base model.
@@ -201,14 +201,22 @@ type Loss struct {
 	Best        Figure `json:"best"`
 }
 
-// RouterForecast is what the router will do with tokens of each expert's task,
-// as far as weights tell: see docs/format/analysis.md for the model.
+// RouterForecast is what weights tell of a router's mistakes: who is taken for
+// whom, and the best that there can be. It is no forecast of how many
+// tokens go astray, which depends on inputs; docs/format/analysis.md holds it against
+// measurements.
 type RouterForecast struct {
-	// Taken[i][j] is the share of tokens of expert i's task that the router gives
-	// to expert j; null rows and columns for experts that did not touch the layer.
-	Taken [][]Figure `json:"taken"`
-	// Margin, by expert, is the mean of (best score − second best)/best.
-	Margin []Figure `json:"margin"`
+	// AtBest, by expert, is an upper bound: the share of tokens that go to the
+	// task's own expert if they hold nothing but what its change listens to.
+	AtBest []Figure `json:"at_best"`
+	// Signal, by expert, is the share of a token's energy that must lie there, the
+	// rest being without direction, for half of the tokens to go right; null
+	// where all of it does not suffice.
+	Signal []Figure `json:"signal"`
+	// Astray[i][j] is the share of expert j among the tokens of i's task that go
+	// astray at that signal: the rows sum to 1, Astray[i][i] is null, and so are
+	// experts that did not touch the layer.
+	Astray [][]Figure `json:"astray"`
 }
 
 // Group sums layers up.

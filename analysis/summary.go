@@ -202,30 +202,30 @@ func (r *Report) pairs(layers []*Measured) {
 	r.Losses = losses(total, beyond, r.Settings.ScalingFactor)
 }
 
-// confusion averages what is predicted of the routers.
+// confusion averages what weights tell of the routers.
 func (r *Report) confusion() {
 	e := len(r.Experts)
-	means := make([]mean, e*e)
-	any := false
+	best, signal, astray := make([]mean, e), make([]mean, e), make([]mean, e*e)
 	for _, l := range r.Layers {
 		if l.Confusion == nil {
 			continue
 		}
-		any = true
-		for i, row := range l.Confusion.Taken {
-			for j, v := range row {
-				means[i*e+j].add(v)
+		r.Confusion = newRouterForecast(e)
+		for i := range e {
+			best[i].add(l.Confusion.AtBest[i])
+			signal[i].add(l.Confusion.Signal[i])
+			for j, v := range l.Confusion.Astray[i] {
+				astray[i*e+j].add(v)
 			}
 		}
 	}
-	if !any {
+	if r.Confusion == nil {
 		return
 	}
-	r.Confusion = make([][]Figure, e)
 	for i := range e {
-		r.Confusion[i] = make([]Figure, e)
+		r.Confusion.AtBest[i], r.Confusion.Signal[i] = best[i].figure(), signal[i].figure()
 		for j := range e {
-			r.Confusion[i][j] = means[i*e+j].figure()
+			r.Confusion.Astray[i][j] = astray[i*e+j].figure()
 		}
 	}
 }

@@ -9,6 +9,9 @@ type Tasks struct {
 	// individual model over the same inputs.
 	Routing []ModuleRouting `json:"routing"`
 	Errors  []StageError    `json:"errors"`
+	// Agreement holds the routers' forecast against Routing; null where there is
+	// nothing to compare.
+	Agreement *Agreement `json:"agreement"`
 }
 
 // ZoneAccuracy is one expert on its own task.

@@ -74,6 +74,7 @@ func AnalyzeTasks(ctx context.Context, in *Inputs, r *analysis.Report, opt TaskO
 		progress.add(1)
 	}
 	r.Tasks = t.found
+	r.Agree()
 	return nil
 }
 

@@ -200,9 +200,12 @@ func TestAnalyzeLaws(t *testing.T) {
 			}
 		}
 		if c := l.Confusion; c != nil {
-			for i, row := range c.Taken {
+			for i, row := range c.Astray {
 				if l.Experts[i] == nil {
 					continue
+				}
+				if best, signal := c.AtBest[i], c.Signal[i]; !(best >= 0 && best <= 1) || signal.Known() != (best >= 0.5) || signal <= 0 || signal > 1 {
+					t.Errorf("%s: at best %v, signal %v", l.Name, best, signal)
 				}
 				sum := 0.0
 				for _, v := range row {
@@ -210,7 +213,7 @@ func TestAnalyzeLaws(t *testing.T) {
 						sum += float64(v)
 					}
 				}
-				one("predicted shares", sum)
+				one("shares of stray tokens", sum)
 			}
 		}
 	}

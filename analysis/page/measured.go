@@ -1,6 +1,7 @@
 package page
 
 import (
+	"fmt"
 	"slices"
 
 	"smelt/report"
@@ -13,6 +14,9 @@ func (v *view) measured() report.Section {
 		s.Blocks = append(s.Blocks, report.Plot{Name: "zone-accuracy", Figure: v.zoneAccuracy(), Read: "The base plus each expert's change projected on one zone: the zone that restores the expert's accuracy is where the task is."})
 	}
 	if len(v.Tasks.Routing) > 0 {
+		if h := v.confused(); h != nil {
+			s.Blocks = append(s.Blocks, report.Plot{Name: "measured-confusion", Figure: h, Read: "A row is the task of one expert: the diagonal went to its own expert, the rest astray." + v.agreed()})
+		}
 		s.Blocks = append(s.Blocks,
 			report.Plot{Name: "routing", Figure: v.routed(), Read: "The share of each task's tokens that went to its own expert, module by module."},
 			report.Plot{Name: "adaptation", Figure: v.adaptation(), Read: "How large the expert's contribution ‖E(x)‖ is beside that of the base ‖W0x‖: small values are mostly pre-trained knowledge."})
@@ -66,6 +70,42 @@ func (v *view) routed() *report.Heatmap {
 		h.Values[m.Expert][slices.Index(modules, m.Module)] = m.Right
 	}
 	return h
+}
+
+// confused is where the tokens of each task went, mean of the modules; nil for
+// one expert.
+func (v *view) confused() *report.Heatmap {
+	e := len(v.names)
+	if e < 2 {
+		return nil
+	}
+	h := &report.Heatmap{Title: "Measured routing", RowsName: "task of", ColumnsName: "goes to", Rows: v.names, Columns: v.names, Value: report.Axis{Label: "share of the tokens, mean of the modules", Unit: report.Percent, Max: 1}, Numbers: true}
+	sums := make([][]mean, e)
+	for i := range sums {
+		sums[i] = make([]mean, e)
+	}
+	for _, m := range v.Tasks.Routing {
+		for k, share := range m.Taken {
+			sums[m.Expert][k].add(share)
+		}
+	}
+	for i := range sums {
+		var values []float64
+		for k := range sums[i] {
+			values = append(values, sums[i][k].value())
+		}
+		h.Values = append(h.Values, values)
+	}
+	return h
+}
+
+// agreed says how well weights told the order of the mistakes.
+func (v *view) agreed() string {
+	a := v.Tasks.Agreement
+	if a == nil || !a.Astray.Known() {
+		return ""
+	}
+	return fmt.Sprintf(" %s went right; the order of who is taken for whom agrees with the one from the weights by a rank correlation of %.2f (1 the same, 0 none).", report.Percent.Format(float64(a.Right)), float64(a.Astray))
 }
 
 func (v *view) adaptation() *report.Chart {

@@ -28,7 +28,10 @@ func Of(r *analysis.Report) *report.Page {
 		p.Sections = append(p.Sections, v.where(), v.spectra())
 	}
 	if len(r.Pairs) > 0 && len(v.layers) > 0 {
-		p.Sections = append(p.Sections, v.interference(), v.routing())
+		p.Sections = append(p.Sections, v.interference())
+	}
+	if r.Confusion != nil {
+		p.Sections = append(p.Sections, v.routing())
 	}
 	if r.Tasks != nil {
 		p.Sections = append(p.Sections, v.measured())

@@ -45,6 +45,18 @@ func made(e, n int) *analysis.Report {
 			r.Groups = append(r.Groups, g)
 		}
 	}
+	if e > 1 && n > 0 {
+		r.Confusion = &analysis.RouterForecast{}
+		for i := range e {
+			row := make([]analysis.Figure, e)
+			for j := range row {
+				row[j] = 1 / analysis.Figure(e-1)
+			}
+			row[i] = analysis.None
+			r.Confusion.AtBest, r.Confusion.Signal = append(r.Confusion.AtBest, 0.96), append(r.Confusion.Signal, 0.04)
+			r.Confusion.Astray = append(r.Confusion.Astray, row)
+		}
+	}
 	r.Advice = analysis.Advice{Say: []string{"Leave it."}, Subspace: &analysis.Subspace{Choice: "minor", Why: "because"}}
 	for _, b := range []float64{1.05, 1.25, 1.5, 2} {
 		r.Advice.Budgets = append(r.Advice.Budgets, analysis.Budget{Budget: b, Feasible: b > 1.1, Ratio: b, Mean: b / 3, Uniform: int(8 * b), UniformMean: b / 4, Energy: make([]analysis.Figure, e)})
@@ -70,20 +82,21 @@ func TestPage(t *testing.T) {
 	files := render(t, made(3, 6))
 	for _, want := range []string{
 		"What fine-tuning changed in base", "3 fine-tunes of one base (clip, 1 M parameters)", "Leave it.", "Where the change is",
-		"How compressible the changes are", "How experts stand in each other", "What routers will confuse", "What to choose", "adapter-init BASE -o ADAPTER --subspace minor",
+		"How compressible the changes are", "How experts stand in each other", "Which experts routers take for one another", "What to choose", "adapter-init BASE -o ADAPTER --subspace minor",
 	} {
 		if !strings.Contains(files["index.html"], want) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
 	for path, want := range map[string]string{
-		"figures/zones.csv":   "expert1,0.2,0.3,0.5",
-		"figures/change.csv":  "up,0.07,0.07,0.07",
-		"figures/losses.csv":  "expert2,0.8,1.6,0.7,0.05",
-		"figures/cosines.csv": "expert0,,0.25,0.25",
-		"figures/energy.csv":  "up,expert0,4,1",
-		"figures/rank.csv":    "down,3,3,3",
-		"figures/budgets.csv": "one rank,1.25,0.3125,rank 10",
+		"figures/zones.csv":     "expert1,0.2,0.3,0.5",
+		"figures/change.csv":    "up,0.07,0.07,0.07",
+		"figures/losses.csv":    "expert2,0.8,1.6,0.7,0.05",
+		"figures/cosines.csv":   "expert0,,0.25,0.25",
+		"figures/energy.csv":    "up,expert0,4,1",
+		"figures/rank.csv":      "down,3,3,3",
+		"figures/confusion.csv": "expert1,0.5,,0.5",
+		"figures/budgets.csv":   "one rank,1.25,0.3125,rank 10",
 	} {
 		if !strings.Contains(files[path], want) {
 			t.Errorf("%s has no %q:\n%s", path, want, files[path])
@@ -135,18 +148,23 @@ func TestTasks(t *testing.T) {
 	r.Tasks = &analysis.Tasks{Zones: []analysis.ZoneAccuracy{{Expert: 0, Task: "zero", Metric: "accuracy", Base: 0.4, Full: 0.95, I: 0.5, II: 0.6, IIIII: analysis.None}}}
 	for e := range 2 {
 		for _, l := range r.Layers {
-			r.Tasks.Routing = append(r.Tasks.Routing, analysis.ModuleRouting{Module: l.Name, Expert: e, Right: 0.875, Base: 2, Adaptation: 0.5})
+			r.Tasks.Routing = append(r.Tasks.Routing, analysis.ModuleRouting{Module: l.Name, Expert: e, Right: 0.875, Taken: []float64{0.875, 0.125}, Base: 2, Adaptation: 0.5})
 		}
 		for s := range 3 {
 			r.Tasks.Errors = append(r.Tasks.Errors, analysis.StageError{Stage: fmt.Sprint("layer ", s), Expert: e, Total: 0.3, Oracle: 0.2, Rank: 0.1, Base: 0.6})
 		}
 	}
+	r.Tasks.Agreement = &analysis.Agreement{Right: 0.5, AtBest: 1, Astray: 0.75, Experts: analysis.None, Layers: analysis.None}
 	files := render(t, r)
+	if want := "agrees with the one from the weights by a rank correlation of 0.75"; !strings.Contains(files["index.html"], want) {
+		t.Errorf("no %q in the page", want)
+	}
 	for path, want := range map[string]string{
-		"figures/zone-accuracy.csv": "zero,0.4,0.5,0.6,,0.95",
-		"figures/routing.csv":       "expert0,0.875,0.875,0.875,0.875",
-		"figures/adaptation.csv":    "expert1,0 up,0.25",
-		"figures/errors.csv":        "expert1,oracle router,layer 2,0.2",
+		"figures/zone-accuracy.csv":      "zero,0.4,0.5,0.6,,0.95",
+		"figures/measured-confusion.csv": "expert1,0.875,0.125",
+		"figures/routing.csv":            "expert0,0.875,0.875,0.875,0.875",
+		"figures/adaptation.csv":         "expert1,0 up,0.25",
+		"figures/errors.csv":             "expert1,oracle router,layer 2,0.2",
 	} {
 		if !strings.Contains(files[path], want) {
 			t.Errorf("%s has no %q:\n%s", path, want, files[path])

@@ -28,8 +28,9 @@ func (a *app) analyze() *cobra.Command {
 		Long: `See what fine-tuning changed, where experts collide, and what ranks follow.
 
 From the weights alone, in one pass: the share of each change in the singular subspaces of
-the base, spectra and effective ranks, interference between experts, what the routers will
-confuse, and advice on ranks, layers and budgets. DIR/index.html shows it;
+the base, spectra and effective ranks, interference between experts, which experts routers
+take for one another, and advice on ranks, layers and budgets. How often they do takes data:
+--tasks. DIR/index.html shows it;
 DIR/analysis.json holds all figures, DIR/*.csv the tables (docs/format/analysis.md says what
 each means), DIR/figures the plots as SVG, PNG and CSV.`,
 		Args: needs(2, -1, "a base and at least one expert"),
@@ -156,6 +157,9 @@ func printTasks(w io.Writer, r *analysis.Report) {
 	}
 	if n := len(r.Tasks.Routing); n > 0 && len(r.Experts) > 1 {
 		fmt.Fprintf(w, "routers give %.1f %% of the tokens to the right expert (by chance %.1f %%)\n", 100*right/float64(n), 100/float64(len(r.Experts)))
+		if a := r.Tasks.Agreement; a != nil && a.Astray.Known() {
+			fmt.Fprintf(w, "who is taken for whom: rank correlation %.2f with the order that the weights gave\n", float64(a.Astray))
+		}
 	}
 }
 
