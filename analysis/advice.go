@@ -81,7 +81,7 @@ func (r *Report) advise(layers []*Measured) error {
 		say("Much changed in tensors that are not fused: %s%s. A fusion keeps the base's unless --others average says otherwise.", strings.Join(names, ", "), more)
 	}
 	if a.Subspace != nil {
-		say("A further fine-tune should update the %s subspace: %s", a.Subspace.Choice, a.Subspace.Why)
+		say("A further fine-tune: %s", a.Subspace.Why)
 	}
 	return nil
 }
@@ -237,38 +237,4 @@ func saved(list []LeaveOut) (n int64) {
 		n += l.Parameters
 	}
 	return n
-}
-
-// subspace says where the changes so far live: densest, that is with the most
-// energy for the room that there is, outside or inside of zone I.
-func (r *Report) subspace() *Subspace {
-	if len(r.Groups) == 0 {
-		return nil
-	}
-	var in, out, null, inEven, outEven, nullEven mean
-	for _, d := range r.Groups[0].Experts {
-		if d == nil {
-			continue
-		}
-		in.add(Figure(d.Zones.I))
-		out.add(Figure(d.Zones.IIIII))
-		null.add(Figure(d.Zones.IIIII - d.Zones.II))
-		inEven.add(Figure(d.Zones.Even[0]))
-		outEven.add(Figure(d.Zones.Even[3]))
-		nullEven.add(Figure(d.Zones.Even[3] - d.Zones.Even[1]))
-	}
-	if in.n == 0 {
-		return nil
-	}
-	n := float64(in.n)
-	i, o, z := in.sum/n, out.sum/n, null.sum/n
-	ie, oe, ze := inEven.sum/n, outEven.sum/n, nullEven.sum/n
-	share := fmt.Sprintf("zones II+III hold %.0f %% of the changes (chance: %.0f %%), zone I %.0f %% (chance: %.0f %%).", 100*o, 100*oe, 100*i, 100*ie)
-	switch {
-	case i/max(ie, 1e-9) > 1.5*o/max(oe, 1e-9) && i > o:
-		return &Subspace{"principal", share}
-	case ze > 0 && z/ze > 1.5*(o-z)/max(oe-ze, 1e-9) && z > o/2:
-		return &Subspace{"null", share + fmt.Sprintf(" Most of it, %.0f %%, lies in the null space.", 100*z)}
-	}
-	return &Subspace{"minor", share + " It is also where the base's own knowledge is disturbed least."}
 }

@@ -311,8 +311,9 @@ type Copy struct {
 	Equal    bool    `json:"equal"` // in all linear layers
 }
 
-// Subspace says which subspace of the base a further fine-tune should update.
+// Subspace says in which subspace of the base's inputs the changes so far are
+// densest, for smelt adapter-init.
 type Subspace struct {
-	Choice string `json:"choice"` // minor, null or principal: for smelt adapter-init
+	Choice string `json:"choice"` // minor, null or principal; empty where no zone stands out from chance
 	Why    string `json:"why"`
 }

@@ -33,7 +33,10 @@ func (v *view) choose() report.Section {
 	}
 	s.Blocks = append(s.Blocks, v.others()...)
 	if a := v.Advice.Subspace; a != nil {
-		s.Blocks = append(s.Blocks, report.Prose("A further fine-tune: "+a.Why), report.Code("smelt adapter-init BASE -o ADAPTER --subspace "+a.Choice))
+		s.Blocks = append(s.Blocks, report.Prose("A further fine-tune: "+a.Why))
+		if a.Choice != "" {
+			s.Blocks = append(s.Blocks, report.Code("smelt adapter-init BASE -o ADAPTER --subspace "+a.Choice))
+		}
 	}
 	return s
 }
