@@ -3,7 +3,9 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -393,5 +395,57 @@ func TestAnalyzeTransposed(t *testing.T) {
 	}
 	if a.Kind != "o" || b.Kind != "o" {
 		t.Errorf("kinds %q and %q, want o", a.Kind, b.Kind)
+	}
+}
+
+// TestAnalysisOutput: one run at a time makes an output; a failed one leaves
+// nothing, and what a killed one left is removed.
+func TestAnalysisOutput(t *testing.T) {
+	fsys := vfs.NewMem()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(want string) {
+		t.Helper()
+		if _, err := engine.OpenAnalysis(fsys, "/out"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	const work = "/.out.smelt-analysis"
+	first, err := engine.OpenAnalysis(fsys, "/out")
+	must(err)
+	refused("/out: another run is making it at this moment")
+	must(first.Close()) // gave up
+	if _, err := fsys.Stat(work); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a failed run leaves %s: %v", work, err)
+	}
+	// What a killed run left: a lock that nobody holds, models and half of the files.
+	for _, dir := range []string{"tasks", "made"} {
+		must(fsys.MkdirAll(filepath.Join(work, dir)))
+		must(vfs.WriteFile(fsys, filepath.Join(work, dir, "old"), []byte("x")))
+	}
+	must(vfs.WriteFile(fsys, filepath.Join(work, "lock"), nil))
+	second, err := engine.OpenAnalysis(fsys, "/out")
+	must(err)
+	if _, err := fsys.Stat(second.Scratch()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the models of a killed run are there: %v", err)
+	}
+	must(second.Write(&analysis.Report{}, []analysis.File{{Name: "index.html", Data: []byte("page")}}))
+	refused("/out: exists already")
+	must(second.Close())
+	refused("/out: exists already")
+	entries, err := fsys.ReadDir("/")
+	must(err)
+	if len(entries) != 1 || entries[0].Name() != "out" {
+		t.Errorf("beside the output: %v", entries)
+	}
+	if _, err := fsys.Stat("/out/old"); err == nil {
+		t.Error("a file of the killed run is in the output")
+	}
+	if _, err := engine.OpenAnalysis(fsys, "/no/such"); err == nil || !strings.Contains(err.Error(), "the folder /no does not exist") {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -29,21 +30,22 @@ func (a *app) analyze() *cobra.Command {
 
 From the weights alone, in one pass: the share of each change in the singular subspaces of
 the base, spectra and effective ranks, interference between experts, which experts routers
-take for one another, and advice on ranks, layers and budgets. How often they do takes data:
---tasks. DIR/index.html shows it;
-DIR/analysis.json holds all figures, DIR/*.csv the tables (docs/format/analysis.md says what
-each means), DIR/figures the plots as SVG, PNG and CSV.`,
+take for one another, and advice on ranks, layers and budgets. How often routers go wrong
+takes data: --tasks. DIR/index.html shows it; DIR/analysis.json holds all figures, DIR/*.csv
+the tables (docs/format/analysis.md says what each means), DIR/figures the plots as SVG, PNG
+and CSV.`,
 		Args: needs(2, -1, "a base and at least one expert"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := needsOut(out, cmd); err != nil {
 				return err
 			}
 			out = filepath.Clean(out)
-			if err := engine.CheckAnalysis(a.fs, out); err != nil {
+			output, err := engine.OpenAnalysis(a.fs, out)
+			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, output.Close()) }()
 			var file *eval.File
-			var err error
 			if tasks != "" {
 				if file, err = eval.Load(a.fs, tasks); err != nil {
 					return err
@@ -60,7 +62,7 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 				return err
 			}
 			if file != nil {
-				data := engine.TaskOptions{File: file, Base: args[0], Experts: experts, Limit: limit, Scratch: engine.ScratchFolder(out)}
+				data := engine.TaskOptions{File: file, Base: args[0], Experts: experts, Limit: limit, Scratch: output.Scratch()}
 				if err := engine.AnalyzeTasks(cmd.Context(), in, r, data, a.workers, a.steps("tasks")); err != nil {
 					return err
 				}
@@ -73,7 +75,7 @@ each means), DIR/figures the plots as SVG, PNG and CSV.`,
 			for _, f := range shown {
 				further = append(further, analysis.File{Name: f.Path, Data: f.Data})
 			}
-			if err := engine.WriteAnalysis(a.fs, r, further, out); err != nil {
+			if err := output.Write(r, further); err != nil {
 				return err
 			}
 			return a.print(r, func(w io.Writer) { printAnalysis(w, out, r) })
