@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Makes the pages that smelt writes for the bundled vision pool and looks at
+# Makes the pages that smelt writes for the bundled pools and looks at
 # them in headless Chromium, on a desk and on a phone, light and dark.
 #
 #   pages.sh SMELT OUT
 #
-# OUT/*.png are the pictures, OUT/analyze and OUT/demo the pages.
+# OUT/*.png are the pictures; the pages are in a folder for each pool and in OUT/demo.
 set -euo pipefail
 smelt=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 out=$2
 here=$(dirname "$0")
-pool=$here/../../examples/pools/vision
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 
 for need in node chromium; do
@@ -21,9 +20,18 @@ for need in node chromium; do
 done
 
 rm -rf "$out" && mkdir -p "$out"
-experts=()
-for d in "$pool"/experts/*; do experts+=("$d"); done
-experts+=("digits-lora=$pool/lora/digits" "clocks-lora=$pool/lora/clocks")
-"$smelt" analyze "$pool/base" "${experts[@]}" -o "$out/analyze" >/dev/null
+pools=$here/../../examples/pools
+pages=()
+# page NAME BASE EXPERT...: the analysis of a pool
+page() {
+  local name=$1
+  shift
+  "$smelt" analyze "$@" -o "$out/$name" >/dev/null
+  pages+=("$out/$name/index.html")
+}
+page vision "$pools"/vision/base "$pools"/vision/experts/* "digits-lora=$pools/vision/lora/digits" "clocks-lora=$pools/vision/lora/clocks"
+page vision-lora "$pools"/vision/base "$pools"/vision/lora/* --tasks "$pools/vision/tasks.yaml" --limit 8
+page text2text "$pools"/text2text/base "$pools"/text2text/lora/* --tasks "$pools/text2text/tasks.yaml" --limit 8
+page causal "$pools"/causal/base "$pools"/causal/lora/* --tasks "$pools/causal/tasks.yaml" --limit 8
 "$smelt" demo -o "$out/demo" >/dev/null
-node "$here/look.js" "$out" "$out/analyze/index.html" "$out/demo/index.html"
+node "$here/look.js" "$out" "${pages[@]}" "$out/demo/index.html"
