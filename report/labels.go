@@ -173,7 +173,7 @@ func (c *Chart) labels(s *scene, f *frame) bool {
 	const size = 11
 	taken := c.taken(f)
 	for _, m := range s.marks {
-		if m.kind == textMark && m.y < f.plotBottom && m.x >= f.plotLeft {
+		if m.kind == textMark && m.y < f.plotBottom {
 			w := textWidth(m.text, m.size, m.bold)
 			x := m.x - map[string]float64{"end": w, "middle": w / 2}[m.anchor]
 			taken = append(taken, box{x - 2, m.y - m.size, x + w + 2, m.y + 4})

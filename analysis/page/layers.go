@@ -76,7 +76,7 @@ func (v *view) where() report.Section {
 		report.Plot{Name: "change", Figure: v.grid("Size of the change by layer", report.Axis{Label: "‖ΔW‖/‖W0‖, mean of the experts", Unit: report.Percent},
 			func(l *analysis.Layer) float64 {
 				return overExperts(l, func(d *analysis.Delta) float64 { return float64(d.Relative) })
-			}), Read: "Rows are kinds of layers, columns their depth; the darker, the more the experts changed them, relative to the base's weight."})
+			}), Read: "Rows are kinds of layers, columns their depth; the stronger the colour, the more the experts changed them, relative to the base's weight."})
 	if len(v.names) > 1 {
 		s.Blocks = append(s.Blocks, report.Details{Title: "The same, expert by expert", Blocks: []report.Block{report.Plot{Name: "change-by-expert", Figure: v.changeByExpert(), Read: "The colours mean the same in every panel."}}})
 	}
@@ -85,7 +85,7 @@ func (v *view) where() report.Section {
 		report.Plot{Name: "zone-one", Figure: v.grid("Share of the change in zone I", report.Axis{Label: "share of ‖ΔW‖² in zone I, mean of the experts", Unit: report.Percent},
 			func(l *analysis.Layer) float64 {
 				return overExperts(l, func(d *analysis.Delta) float64 { return d.Zones.I })
-			}), Read: "The darker, the more a layer's change reuses the base's principal directions on both sides."},
+			}), Read: "The stronger the colour, the more a layer's change reuses the base's principal directions on both sides."},
 		report.Grid{Name: "kinds", Table: v.kindTable(), Read: "Left and right are the shares of ‖ΔW‖² in zone I of the output side and of the input side alone; all are means of the experts."})
 	return s
 }
@@ -233,7 +233,7 @@ func (v *view) spectra() report.Section {
 	s.Blocks = append(s.Blocks,
 		report.Plot{Name: "rank", Figure: v.grid("Rank that keeps 95 % of a change", report.Axis{Label: "rank, mean of the experts"}, func(l *analysis.Layer) float64 {
 			return overExperts(l, func(d *analysis.Delta) float64 { return float64(d.Rank95) })
-		}), Read: "The darker, the more rank a layer needs: where a budget's parameters go."},
+		}), Read: "The stronger the colour, the more rank a layer needs: where a budget's parameters go."},
 		report.Plot{Name: "ranks-by-depth", Figure: v.rankByDepth(), Read: "The effective rank counts how evenly a spectrum is spread; the stable rank how far the largest singular value stands out. Means of the layers of a depth."})
 	return s
 }

@@ -11,7 +11,7 @@ import (
 func (v *view) measured() report.Section {
 	s := report.Section{Title: "Measured with data", Lead: "The fused model, the base and the individual models on the same inputs."}
 	if len(v.Tasks.Zones) > 0 {
-		s.Blocks = append(s.Blocks, report.Plot{Name: "zone-accuracy", Figure: v.zoneAccuracy(), Read: "The base plus each expert's change projected on one zone: the zone that restores the expert's accuracy is where the task is."})
+		s.Blocks = append(s.Blocks, report.Plot{Name: "zone-accuracy", Figure: v.zoneAccuracy(), Read: "The base plus each expert's change projected on one zone: the zone that restores the expert's accuracy is where the task is. " + v.examples()})
 	}
 	if len(v.Tasks.Routing) > 0 {
 		if h := v.confused(); h != nil {
@@ -70,6 +70,18 @@ func (v *view) routed() *report.Heatmap {
 		h.Values[m.Expert][slices.Index(modules, m.Module)] = m.Right
 	}
 	return h
+}
+
+// examples says how many there are of a task.
+func (v *view) examples() string {
+	low, high := v.Tasks.Zones[0].Samples, 0
+	for _, z := range v.Tasks.Zones {
+		low, high = min(low, z.Samples), max(high, z.Samples)
+	}
+	if low == high {
+		return fmt.Sprintf("Of %d examples a task.", low)
+	}
+	return fmt.Sprintf("Of %d to %d examples a task.", low, high)
 }
 
 // confused is where the tokens of each task went, mean of the modules; nil for

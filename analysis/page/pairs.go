@@ -29,7 +29,7 @@ func (v *view) interference() report.Section {
 			Name: "cosines", Figure: v.square("Cosine of two experts' changes", report.Axis{Label: "cosine over all linear layers"}, true, func(p analysis.Pair) analysis.Figure { return p.Cosine }),
 			Read: "Near 0 two changes are independent; orange ones agree, blue ones undo each other when they are added.",
 		},
-		report.Plot{Name: "overlaps", Figure: v.overlaps(), Read: fmt.Sprintf("Mean squared cosine of the principal angles between the first %d singular directions of two changes: right, the inputs that the routers listen to; left, the outputs. 100 %% is the same subspace.", v.Settings.RouterRank)},
+		report.Plot{Name: "overlaps", Figure: v.overlaps(), Read: fmt.Sprintf("Mean squared cosine of the principal angles between the first %d singular directions of two changes: right, the inputs that the routers listen to; left, the outputs. 100 %% is the same subspace.", v.routerRank())},
 		report.Plot{
 			Name: "signs", Figure: v.square("Sign conflict", report.Axis{Label: "share of opposite signs", Unit: report.Percent, Min: 0, Max: 1}, false, func(p analysis.Pair) analysis.Figure { return p.SignConflict }),
 			Read: "Of the elements that both experts changed, the share in which they go opposite ways; 50 % is chance.",
@@ -46,6 +46,14 @@ func (v *view) interference() report.Section {
 		}})
 	}
 	return s
+}
+
+// routerRank is the largest that a layer has.
+func (v *view) routerRank() (g int) {
+	for _, l := range v.layers {
+		g = max(g, l.RouterRank)
+	}
+	return g
 }
 
 func (v *view) overlaps() *report.Multiples {
@@ -112,7 +120,7 @@ func (v *view) overlapByLayer() *report.Multiples {
 func (v *view) overlapByWidth() *report.Chart {
 	widths := map[int]*mean{}
 	for _, l := range v.layers {
-		if l.Baseline == nil || l.RouterRank != v.Settings.RouterRank {
+		if l.Baseline == nil || l.RouterRank != v.routerRank() {
 			continue
 		}
 		if widths[l.In] == nil {
@@ -137,7 +145,7 @@ func (v *view) overlapByWidth() *report.Chart {
 	const points = 24
 	for i := range points {
 		w := low * math.Pow(high/low, float64(i)/(points-1))
-		random.Points = append(random.Points, report.Point{X: w, Y: float64(v.Settings.RouterRank) / w})
+		random.Points = append(random.Points, report.Point{X: w, Y: float64(v.routerRank()) / w})
 	}
 	return &report.Chart{
 		Title: "Overlap against width", X: report.Axis{Label: "width of the layer's input", Log: true}, Y: report.Axis{Label: "overlap of the right subspaces", Unit: report.Percent},
