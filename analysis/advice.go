@@ -14,6 +14,7 @@ const (
 	leaveOutShare = 0.01 // of every expert's energy, in all layers left out together
 	othersShare   = 0.01 // of an expert's whole change, in one tensor
 	copyCosine    = 0.95
+	saidCopies    = 5 // pairs, in sentences
 )
 
 // budgets are those that advice is given for, relative to the base.
@@ -53,13 +54,20 @@ func (r *Report) advise(layers []*Measured) error {
 	}
 	a.Subspace = r.subspace()
 
+	for _, same := range r.same() {
+		say("%s are equal: fuse one of them.", and(same))
+	}
+	near := 0
 	for _, c := range a.Copies {
-		p, q := r.Experts[c.A].Name, r.Experts[c.B].Name
 		if c.Equal {
-			say("%s and %s are equal: fuse one of them.", p, q)
-		} else {
-			say("%s and %s are near copies (cosine %.3f): one of them, or their average, may serve both tasks.", p, q, c.Cosine)
+			continue
 		}
+		if near++; near <= saidCopies {
+			say("%s and %s are near copies (cosine %.3f): one of them, or their average, may serve both tasks.", r.Experts[c.A].Name, r.Experts[c.B].Name, c.Cosine)
+		}
+	}
+	if near > saidCopies {
+		say("%d further pairs are near copies: near_copies in analysis.json lists them.", near-saidCopies)
 	}
 	if best := slices.IndexFunc(a.Budgets, func(b Budget) bool { return b.Feasible && b.Mean >= 0.95 }); best >= 0 {
 		b := a.Budgets[best]

@@ -51,3 +51,24 @@ func TestSubspace(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// Many equal experts make one sentence, and many near copies a few.
+func TestSame(t *testing.T) {
+	r := &Report{}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		r.Experts = append(r.Experts, Expert{Name: name, Touched: 1})
+	}
+	for i := range 5 {
+		for j := i + 1; j < 5; j++ {
+			p := Pair{A: i, B: j, Distance: 0.5}
+			if i%2 == j%2 {
+				p.Distance = 0
+			}
+			r.Pairs = append(r.Pairs, p)
+		}
+	}
+	groups := r.same()
+	if len(groups) != 2 || and(groups[0]) != "a, c and e" || and(groups[1]) != "b and d" {
+		t.Errorf("%v", groups)
+	}
+}

@@ -230,6 +230,38 @@ func (r *Report) confusion() {
 	}
 }
 
+// same lists the names of experts whose linear layers are equal, and not the
+// base's.
+func (r *Report) same() (groups [][]string) {
+	first := make([]int, len(r.Experts)) // the first expert that one equals
+	for i := range first {
+		first[i] = i
+	}
+	for _, p := range r.Pairs { // in order of A
+		if p.Distance == 0 && r.Experts[p.A].Touched > 0 {
+			first[p.B] = min(first[p.B], first[p.A])
+		}
+	}
+	for i := range first {
+		var names []string
+		for j := range first {
+			if first[j] == i {
+				names = append(names, r.Experts[j].Name)
+			}
+		}
+		if len(names) > 1 {
+			groups = append(groups, names)
+		}
+	}
+	return groups
+}
+
+// and joins names.
+func and(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
 // note says what is special.
 func (r *Report) note(layers []*Measured) {
 	say := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
@@ -248,10 +280,8 @@ func (r *Report) note(layers []*Measured) {
 	if len(r.Experts) == 1 {
 		say("There is one expert: nothing to compare it with, and nothing for a router to decide.")
 	}
-	for _, p := range r.Pairs {
-		if a, b := r.Experts[p.A], r.Experts[p.B]; p.Distance == 0 && a.Touched > 0 {
-			say("%s and %s are the same in every linear layer.", a.Name, b.Name)
-		}
+	for _, same := range r.same() {
+		say("%s are the same in every linear layer.", and(same))
 	}
 	untouched, mixed, cut, zero := 0, 0, 0, 0
 	for _, m := range layers {

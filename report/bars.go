@@ -141,7 +141,7 @@ func (b *Bars) draw(width float64) *scene {
 	for _, t := range b.Value.ticks(low, high, int(math.Max(2, (plotRight-plotLeft)/80))) {
 		x := at.at(t.value)
 		s.line("grid", 1, [2]float64{x, plotTop}, [2]float64{x, plotBottom})
-		s.text(x, plotBottom+size+5, t.text, size, "muted", "middle", false)
+		s.text(math.Min(x, width-textWidth(t.text, size, false)/2), plotBottom+size+5, t.text, size, "muted", "middle", false)
 	}
 	for i, category := range b.Categories {
 		y := plotTop + gap/2 + float64(i)*(perCategory+gap)

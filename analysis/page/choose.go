@@ -7,6 +7,9 @@ import (
 	"smelt/report"
 )
 
+// shown is how many rows a table without end has.
+const shown = 25
+
 // choose is the section of advice with its figures.
 func (v *view) choose() report.Section {
 	s := report.Section{Title: "What to choose", Lead: "Energy is not accuracy: it says what is kept of the weights. Measure on the tasks with smelt eval before deciding."}
@@ -15,14 +18,20 @@ func (v *view) choose() report.Section {
 	}
 	if len(v.Advice.Copies) > 0 {
 		t := &report.Table{Title: "Near copies", Columns: []report.Column{{Name: "expert"}, {Name: "and"}, {Name: "cosine"}, {Name: "distance", Unit: report.Percent}, {Name: ""}}}
-		for _, c := range v.Advice.Copies {
+		read := "Experts that are nearly one: a router cannot tell them apart, and need not. Distance is relative to the larger change."
+		copies := v.Advice.Copies
+		if n := len(copies); n > shown {
+			copies = copies[:shown]
+			read += fmt.Sprintf(" The first %d of %d; analysis.json has all.", shown, n)
+		}
+		for _, c := range copies {
 			same := ""
 			if c.Equal {
 				same = "equal"
 			}
 			t.Rows = append(t.Rows, []report.Cell{report.Text(v.names[c.A]), report.Text(v.names[c.B]), report.Num(c.Cosine), report.Num(c.Distance), report.Text(same)})
 		}
-		s.Blocks = append(s.Blocks, report.Grid{Name: "copies", Table: t, Read: "Experts that are nearly one: a router cannot tell them apart, and need not. Distance is relative to the larger change."})
+		s.Blocks = append(s.Blocks, report.Grid{Name: "copies", Table: t, Read: read})
 	}
 	if len(v.Advice.LeaveOut) > 0 {
 		t := &report.Table{Title: "Layers that could stay the base's", Columns: []report.Column{{Name: "layer"}, {Name: "largest share", Unit: report.Percent}, {Name: "together", Unit: report.Percent}, {Name: "parameters saved", Unit: report.Count}}}
@@ -93,7 +102,6 @@ func (v *view) others() []report.Block {
 	if len(t.Rows) == 0 {
 		return []report.Block{report.Prose("All that changed outside the weights of linear layers are their biases, which a fusion keeps by expert.")}
 	}
-	const shown = 25
 	read := "Tensors that are no linear layer, largest share first: they stay the base's, or are averaged with --others average."
 	if n := len(t.Rows); n > shown {
 		t.Rows = t.Rows[:shown]

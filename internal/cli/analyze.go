@@ -107,7 +107,11 @@ func (a *app) steps(what string) engine.Progress {
 }
 
 func printAnalysis(w io.Writer, out string, r *analysis.Report) {
-	fmt.Fprintf(w, "%s/index.html: %d experts, %d linear layers\n", out, len(r.Experts), len(r.Layers))
+	experts := fmt.Sprintf("%d experts", len(r.Experts))
+	if len(r.Experts) == 1 {
+		experts = "1 expert"
+	}
+	fmt.Fprintf(w, "%s/index.html: %s, %d linear layers\n", out, experts, len(r.Layers))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "expert\tlayers\tchange\tzone I\tII\tII+III\tcross\trank 90 %\t95 %\t99 %\telsewhere")
 	for _, x := range r.Experts {
