@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -36,24 +35,15 @@ func (p *Plan) concurrency(workers int) (units, inner int) {
 	return units, (workers + units - 1) / units
 }
 
-// garbage is the memory that waits to be collected, in percent of what is in
-// use. Collecting costs next to nothing: matrices hold no pointers.
+// garbage is the room for memory that waits to be collected, in percent of what
+// is in use.
 const garbage = 25
 
-// PeakMemory bounds the memory of a run beyond mapped files.
+// PeakMemory bounds the memory of a run beyond mapped files: the limit to set
+// with runtime/debug.SetMemoryLimit in a program that does nothing else.
 func (p *Plan) PeakMemory(workers int) int64 {
 	n, _ := p.concurrency(workers)
 	return int64(n)*p.Totals().Memory*(100+garbage)/100 + 64<<20
-}
-
-// collectOften keeps the process's garbage below the percentage that
-// PeakMemory counts on, until restore is called.
-func collectOften() (restore func()) {
-	old := debug.SetGCPercent(garbage)
-	if 0 <= old && old < garbage {
-		debug.SetGCPercent(old)
-	}
-	return func() { debug.SetGCPercent(old) }
 }
 
 // Result says what a run made.

@@ -421,7 +421,6 @@ func unique(v []int) []int {
 // What the survey measured is kept beside the output until that stands, so that
 // a run that is killed does not repeat it.
 func Run(ctx context.Context, in *Inputs, p *Plan, part Part, out string, workers int, progress Progress) (_ *Result, err error) {
-	defer collectOften()()
 	if p.Options.Ranks != nil || p.Options.Energy == 0 && p.Options.Budget == 0 {
 		return Fuse(ctx, in, p, part, out, workers, progress)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime/debug"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -104,6 +105,7 @@ func (a *app) runFuse(ctx context.Context, args []string, opt engine.Options, ou
 		a.warn(plan.Warnings)
 		return a.print(planned(plan, a.workers), func(w io.Writer) { printPlan(w, plan, a.workers) })
 	}
+	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), plan.PeakMemory(a.workers)))
 	res, err := engine.Run(ctx, in, plan, part, filepath.Clean(out), a.workers, a.progress())
 	if err != nil {
 		return err
