@@ -412,24 +412,24 @@ func (k *decomposed) fidelity(name string, r smile.Rank) ExpertFidelity {
 // beyond the rank of an adapter are zeros.
 func (k *decomposed) part(m *smile.Module, e int, d dtype.DType) smile.Part {
 	p := smile.Part{Rank: m.Ranks[e]}
+	row := make([]float64, max(m.In, int(p.Rank)))
 	if rows := m.Rows(e); rows > 0 {
-		v := make([]float64, rows*m.In)
+		p.Vt = tensor.Tensor{DType: d, Shape: []int{rows, m.In}, Data: make([]byte, rows*m.In*d.Size())}
 		for i := range min(rows, len(k.s)) {
-			k.vt.row(i, v[i*m.In:(i+1)*m.In])
+			k.vt.row(i, row[:m.In])
+			dtype.FromFloat64(p.Vt.Data[i*m.In*d.Size():(i+1)*m.In*d.Size()], row[:m.In], d)
 		}
-		p.Vt = tensor.Tensor{DType: d, Shape: []int{rows, m.In}, Data: float64Bytes(v, d)}
 	}
 	if r := int(p.Rank); r > 0 {
-		v := make([]float64, m.Out*r)
+		p.US = tensor.Tensor{DType: d, Shape: []int{m.Out, r}, Data: make([]byte, m.Out*r*d.Size())}
 		n := min(r, len(k.s))
 		for i := range m.Out {
-			row := v[i*r : i*r+n]
-			k.u.row(i, row)
+			k.u.row(i, row[:n])
 			for j, s := range k.s[:n] {
 				row[j] *= s
 			}
+			dtype.FromFloat64(p.US.Data[i*r*d.Size():(i*r+n)*d.Size()], row[:n], d)
 		}
-		p.US = tensor.Tensor{DType: d, Shape: []int{m.Out, r}, Data: float64Bytes(v, d)}
 	}
 	if p.Rank == smile.Dense {
 		data := make([]byte, m.Out*m.In*d.Size())

@@ -182,9 +182,12 @@ func stackRows(ts []tensor.Tensor, in int) tensor.Tensor {
 	if len(ts) == 1 {
 		return ts[0]
 	}
-	s := tensor.Tensor{DType: ts[0].DType, Shape: []int{0, in}}
+	rows := 0
 	for _, t := range ts {
-		s.Shape[0] += t.Shape[0]
+		rows += t.Shape[0]
+	}
+	s := tensor.Tensor{DType: ts[0].DType, Shape: []int{rows, in}, Data: make([]byte, 0, rows*in*ts[0].DType.Size())}
+	for _, t := range ts {
 		s.Data = append(s.Data, t.Data...)
 	}
 	return s
