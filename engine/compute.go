@@ -437,7 +437,10 @@ func (k *decomposed) part(m *smile.Module, e int, d dtype.DType) smile.Part {
 		case k.dense.Dense64 != nil:
 			dtype.FromFloat64(data, k.dense.Dense64.Data, d)
 		case k.dense.Dense != nil:
-			dtype.FromFloat32(data, k.dense.Dense.Data, d)
+			row := m.In * d.Size()
+			for i := range m.Out {
+				dtype.FromFloat32(data[i*row:(i+1)*row], k.dense.Dense.Row(i), d)
+			}
 		default:
 			dtype.FromFloat32(data, k.dense.LowRank.Product().Data, d)
 		}

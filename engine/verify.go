@@ -261,13 +261,15 @@ func (f *Fused) measure(m *smile.Module, in *Inputs) ([]Fidelity, error) {
 			continue
 		}
 		delta := denseDelta(d)
-		energy := kernel.SumSquares(delta.Data)
+		energy := sumSquares(delta)
 		approximate, kept, unit, err := reconstruct(p, m)
 		if err != nil {
 			return nil, fmt.Errorf("module %q, expert %s: %w", m.Name, e.Name, err)
 		}
-		kernel.Axpy(-1, approximate.Data, delta.Data)
-		x.Error = math.Sqrt(kernel.SumSquares(delta.Data) / energy)
+		for i := range delta.Rows {
+			kernel.Axpy(-1, approximate.Row(i), delta.Row(i))
+		}
+		x.Error = math.Sqrt(sumSquares(delta) / energy)
 		c, ok := f.fidelity(m.Name, e.Name)
 		if ok {
 			x.Optimum = math.Sqrt(math.Max(0, c.Energy-c.Bound) / c.Energy)
@@ -295,6 +297,13 @@ func denseDelta(d *taskvector.Delta) linalg.Matrix {
 		return m
 	}
 	return *d.Dense
+}
+
+func sumSquares(m linalg.Matrix) (sum float64) {
+	for i := range m.Rows {
+		sum += kernel.SumSquares(m.Row(i))
+	}
+	return sum
 }
 
 // reconstruct multiplies the stored factors of a part: the matrix [out, in],

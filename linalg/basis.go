@@ -7,7 +7,7 @@ import (
 	"smelt/internal/kernel"
 )
 
-// operator is a matrix seen from its shorter side: W [p,n] with p ≤ n.
+// operator is a matrix seen from one of its sides: W [p,n].
 type operator struct {
 	a       Matrix
 	trans   bool // W = aᵀ
@@ -17,9 +17,9 @@ type operator struct {
 	ws      *workspace
 }
 
-// newOperator returns the operator of a. Rows too long to lie side by side in the
-// caches' sets and pages make products slow: where the caches hold the matrix,
-// such a one is turned once.
+// newOperator returns the operator of a, seen from its shorter side: p ≤ n. Rows
+// too long to lie side by side in the caches' sets and pages make products slow:
+// where the caches hold the matrix, such a one is turned once.
 func newOperator(ws *workspace, a Matrix, workers int) operator {
 	o := operator{a: a, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
 	o.flip = a.Rows > a.Cols
@@ -29,6 +29,39 @@ func newOperator(ws *workspace, a Matrix, workers int) operator {
 		kernel.Transpose(o.a, a)
 	}
 	return o
+}
+
+// side is the shorter side of the matrix.
+func (o operator) side() int { return min(o.p, o.n) }
+
+// streamed is o seen from the side of a's columns where the caches do not hold
+// a: there, one reading of it serves both of a step's products.
+func (o operator) streamed() operator {
+	if o.side() > cachedSide && !o.trans {
+		o.trans, o.flip, o.p, o.n = true, !o.flip, o.n, o.p
+	}
+	return o
+}
+
+// both computes t [b,n] = q [b,p]·W + beta·t and w [b,p] = t·Wᵀ.
+func (o operator) both(t, w, q Matrix, beta float32) {
+	if o.trans && o.side() > cachedSide {
+		kernel.GemmGram(o.workers, q, o.a, beta, t, w)
+		return
+	}
+	if beta == 0 {
+		o.forward(t, q)
+	} else {
+		at := o.ws.level()
+		sum := o.ws.matrix(t.Rows, t.Cols)
+		o.forward(sum, q)
+		for i := range t.Rows {
+			kernel.Scale(beta, t.Row(i))
+			kernel.Axpy(1, sum.Row(i), t.Row(i))
+		}
+		o.ws.back(at)
+	}
+	o.backward(w, t)
 }
 
 // turned says whether products with an m × n matrix use a transposed copy.
@@ -51,7 +84,7 @@ func (o operator) product(dst, x Matrix, trans bool) {
 		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
 		return
 	}
-	if x.Rows <= fewRows && o.p <= cachedSide && o.a.Stride == o.a.Cols {
+	if x.Rows <= fewRows && o.side() <= cachedSide && o.a.Stride == o.a.Cols {
 		kernel.GemmWeight(o.workers, dst, x, kernel.WeightOf(o.a), 0)
 		return
 	}

@@ -173,7 +173,7 @@ func (k *krylov) gapped(upper, lower []float64) bool {
 	if g == 0 || g > len(upper) {
 		return false
 	}
-	noise := float64(k.op.n) * EpsF32
+	noise := float64(max(k.op.p, k.op.n)) * EpsF32
 	return upper[g-1] > noise*noise*upper[0] && (g >= len(lower) || upper[g-1] > RouterGap*RouterGap*lower[g])
 }
 

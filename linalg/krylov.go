@@ -116,14 +116,13 @@ func (k *krylov) extend() bool {
 	}
 	d := k.d + b
 	t := k.t.Slice(k.d, d, 0, k.op.n)
-	k.op.forward(t, k.q.Slice(k.d, d, 0, k.op.p))
+	k.w = k.w.Slice(0, b, 0, k.op.p)
+	k.op.both(t, k.w, k.q.Slice(k.d, d, 0, k.op.p), 0)
 	for i := range b {
 		k.trace += kernel.SumSquares(t.Row(i))
 	}
 	k.d, k.last = d, b
 	k.blocks++
-	k.w = k.w.Slice(0, b, 0, k.op.p)
-	k.op.backward(k.w, t)
 	k.settle()
 	return true
 }

@@ -53,8 +53,7 @@ func (k *krylov) probe(enough float64, all bool) {
 	ws := k.op.ws
 	at := ws.level()
 	defer ws.back(at)
-	u, v := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n)
-	nextU, nextV := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n)
+	u, v, next := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n), ws.matrix(probeCount, k.op.p)
 	rng := rand.New(rand.NewPCG(k.opt.Seed, 0x70726f6265))
 	for i := range u.Data {
 		u.Data[i] = float32(rng.NormFloat64())
@@ -72,23 +71,30 @@ func (k *krylov) probe(enough float64, all bool) {
 		return k.mu <= enough || run.exhausted()
 	}
 	for step := range probeSteps {
-		k.op.forward(nextV, u)
-		if grown := largestGrowth(nextV, u); !all && grown > enough {
+		// β·v′ is subtracted on the way, and v scaled when Eᵀ's turn is over.
+		beta := run.norms[2*step]
+		if step == 0 {
+			beta = 0
+		}
+		k.op.both(v, next, u, float32(-beta))
+		if step == 0 && !all && largestGrowth(v, u) > enough {
 			return
 		}
-		if step > 0 {
-			axpy(-run.norms[2*step], v, nextV)
-		}
-		run.norms = append(run.norms, unit(nextV))
-		v, nextV = nextV, v
+		alpha := unit(v)
+		run.norms = append(run.norms, alpha)
 		if step > 0 && stop(v) {
 			return
 		}
-		k.op.backward(nextU, v)
-		k.op.project(nextU, k.basis())
-		axpy(-run.norms[2*step+1], u, nextU)
-		run.norms = append(run.norms, unit(nextU))
-		u, nextU = nextU, u
+		if alpha > 0 {
+			scale(1/alpha, next)
+		}
+		k.op.project(next, k.basis())
+		if !all && largestGrowth(next, v) > enough {
+			return
+		}
+		axpy(-alpha, u, next)
+		run.norms = append(run.norms, unit(next))
+		u, next = next, u
 		if step > 0 && stop(u) {
 			return
 		}
@@ -157,11 +163,15 @@ func unit(x Matrix) float64 {
 	}
 	norm := math.Sqrt(sum)
 	if norm > 0 {
-		for i := range x.Rows {
-			kernel.Scale(float32(1/norm), x.Row(i))
-		}
+		scale(1/norm, x)
 	}
 	return norm
+}
+
+func scale(alpha float64, x Matrix) {
+	for i := range x.Rows {
+		kernel.Scale(float32(alpha), x.Row(i))
+	}
 }
 
 // axpy adds alpha·x to y.

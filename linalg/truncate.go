@@ -58,11 +58,12 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 	scaled := math.Ldexp(energy, -2*exp)
 	var f factors
 	cert := Certificate{Tolerance: opt.Tolerance, Met: true}
-	if k, v, ok := solveKrylov(op, opt, scaled); ok {
+	if k, v, ok := solveKrylov(op.streamed(), opt, scaled); ok {
 		f.s, cert, upper = roots(v.theta, r), v.cert, roots(v.upper, r)
 		if vectors {
 			f = k.assemble(v, f.s)
 		}
+		op = k.op
 	} else {
 		*ws = workspace{} // what the basis took is not needed beside the Gram matrix
 		var lambda []float64
@@ -118,7 +119,7 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 // solveKrylov grows a Krylov basis until its certificate is met or its limit
 // is reached; ok is false where the deterministic path should be taken.
 func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict, ok bool) {
-	block, limit, whole := basisLimit(op.p, opt.Rank)
+	block, limit, whole := basisLimit(op.side(), opt.Rank)
 	if limit == 0 {
 		return nil, v, false
 	}
@@ -126,7 +127,7 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 	k.start()
 	// A smaller basis hardly ever suffices, and a check costs as much as a block.
 	first := 3 * opt.Rank
-	if op.p > cachedSide {
+	if op.side() > cachedSide {
 		first += opt.Rank / 2
 	}
 	first = min((first+block-1)/block*block, limit/block*block)
@@ -150,7 +151,7 @@ func solveKrylov(op operator, opt Options, energy float64) (k *krylov, v verdict
 			}
 			// What remains is as energetic, on average, as a good part of the
 			// last direction kept: a flat spectrum, which no basis resolves soon.
-			if whole && k.outside() > float64(op.p-k.d)*v.theta[min(opt.Rank, k.d)-1]/4 {
+			if whole && k.outside() > float64(op.side()-k.d)*v.theta[min(opt.Rank, k.d)-1]/4 {
 				return nil, v, false
 			}
 		}

@@ -16,7 +16,7 @@ import (
 // Dense64 and the factors is set; none where the weight is untouched.
 type Delta struct {
 	Out, In int
-	Dense   *linalg.Matrix   // [out, in]
+	Dense   *linalg.Matrix   // [out, in]; rows may lie apart
 	Dense64 *linalg.Matrix64 // [out, in], where base and expert are float64
 	LowRank *LowRank
 	Bias    []float64 // Δb [out]; nil where the bias is untouched
@@ -36,20 +36,40 @@ var spare struct {
 	pieces [][]float32 // by rising size
 }
 
+// apart is how many elements lie between the rows of a large delta whose rows
+// would otherwise start multiples of 4 KiB apart, in the same few lines of each
+// cache.
+const apart = 16
+
+// stride is the distance between rows of a delta.
+func stride(rows, cols int) int {
+	if min(rows, cols) > 1024 && cols%1024 == 0 {
+		return cols + apart
+	}
+	return cols
+}
+
 // dense returns a matrix of any content.
 func dense(rows, cols int) linalg.Matrix {
+	m := linalg.Matrix{Rows: rows, Cols: cols, Stride: stride(rows, cols)}
+	m.Data = piece(rows * m.Stride)
+	return m
+}
+
+// piece returns n elements of any content.
+func piece(n int) []float32 {
 	spare.Lock()
 	defer spare.Unlock()
 	for i, p := range spare.pieces {
-		if cap(p) >= rows*cols {
+		if cap(p) >= n {
 			spare.pieces = slices.Delete(spare.pieces, i, i+1)
-			return kernel.Of(rows, cols, p[:rows*cols])
+			return p[:n]
 		}
 	}
 	if len(spare.pieces) > 0 { // a larger one takes its place
 		spare.pieces = slices.Delete(spare.pieces, 0, 1)
 	}
-	return kernel.New(rows, cols)
+	return make([]float32, n)
 }
 
 // Free lets later deltas use the memory of Dense, which must not be used any
@@ -160,10 +180,13 @@ func (e *Expert) difference(d *Delta, name string, transposed bool, workers int)
 		return nil
 	}
 	m := dense(rows, cols)
-	stats := kernel.SubTo(workers, m.Data, xs, bs)
+	stats := kernel.SubRows(workers, m, xs, bs)
 	if stats.NonFinite > 0 {
-		i := nonFinite(m.Data)
-		return e.broken(name, i/cols, i%cols, x, b)
+		for i := range rows {
+			if j := nonFinite(m.Row(i)); j >= 0 {
+				return e.broken(name, i, j, x, b)
+			}
+		}
 	}
 	if stats.NonZero == 0 {
 		return nil // 0 and -0
@@ -316,7 +339,7 @@ func zero(v []float32) bool {
 const tile = 32
 
 func transpose(m linalg.Matrix) linalg.Matrix {
-	t := kernel.New(m.Cols, m.Rows)
+	t := dense(m.Cols, m.Rows)
 	for i0 := 0; i0 < m.Rows; i0 += tile {
 		for j0 := 0; j0 < m.Cols; j0 += tile {
 			for i := i0; i < min(i0+tile, m.Rows); i++ {

@@ -49,6 +49,31 @@ func SubTo(workers int, dst []float32, a, b Stored) Stats {
 	return subChunks(workers, dst, a, b)
 }
 
+// SubRows is [SubTo] for a dst whose rows may lie apart; a and b are rows
+// without gaps.
+func SubRows(workers int, dst Matrix, a, b Stored) Stats {
+	dst.check("SubRows")
+	checkSub("SubRows", a, b)
+	if dst.Rows*dst.Cols != a.Len() {
+		panic(fmt.Sprintf("kernel: SubRows: dst is %d × %d, a has %d elements", dst.Rows, dst.Cols, a.Len()))
+	}
+	if dst.Stride == dst.Cols {
+		return subChunks(workers, dst.Data[:a.Len()], a, b)
+	}
+	if a.Len() == 0 {
+		return Stats{}
+	}
+	band := (chunk + dst.Cols - 1) / dst.Cols // rows
+	parts := make([]Stats, (dst.Rows+band-1)/band)
+	parallel.For(chunkWorkers(workers, a.Len()), len(parts), func(p int) {
+		for i := p * band; i < min(dst.Rows, (p+1)*band); i++ {
+			lo, hi := i*dst.Cols, (i+1)*dst.Cols
+			parts[p].merge(subChunk(dst.Row(i), a.slice(lo, hi), b.slice(lo, hi)))
+		}
+	})
+	return sumStats(parts)
+}
+
 // Diff returns what a − b looks like without storing it.
 func Diff(workers int, a, b Stored) Stats {
 	checkSub("Diff", a, b)
@@ -96,7 +121,10 @@ func subChunks(workers int, dst []float32, a, b Stored) Stats {
 		}
 		parts[c] = subChunk(d, a.slice(lo, hi), b.slice(lo, hi))
 	})
-	var s Stats
+	return sumStats(parts)
+}
+
+func sumStats(parts []Stats) (s Stats) {
 	for _, p := range parts {
 		s.merge(p)
 	}

@@ -128,6 +128,11 @@ func testSub(t *testing.T) {
 		t.Errorf("SubTo: statistics by 1 worker %+v, by 2 workers %+v", s1, s2)
 	}
 	checkSub(t, a, b, 0)
+	r1 := kernel.SubRows(1, kernel.Matrix{Rows: 400, Cols: 500, Stride: 501, Data: make([]float32, 400*501)}, a, b)
+	r2 := kernel.SubRows(8, kernel.Matrix{Rows: 400, Cols: 500, Stride: 501, Data: make([]float32, 400*501)}, a, b)
+	if r1 != r2 {
+		t.Errorf("SubRows: statistics by 1 worker %+v, by 8 workers %+v", r1, r2)
+	}
 	if s := kernel.Diff(2, a, a); s != (kernel.Stats{}) {
 		t.Errorf("Diff of equals = %+v, want zero", s)
 	}
@@ -180,12 +185,44 @@ func checkSub(t *testing.T, a, b kernel.Stored, offset int) {
 			t.Fatalf("SubTo %v − %v of %d: got %+v, want %+v", a.DType, b.DType, n, s, want)
 		}
 	}
+	if n > 0 && n%5 == 0 {
+		checkSubRows(t, a, b, got)
+	}
 	wide := guard[float64](n, offset)
 	kernel.SubTo64(2, wide.x, a, b)
 	wide.check(t, "SubTo64")
 	for i := range x {
 		if want := float64(x[i]) - float64(y[i]); a.DType != dtype.F64 && b.DType != dtype.F64 && !near(wide.x[i], want, 0) {
 			t.Fatalf("SubTo64 %v − %v of %d: element %d is %v, want %v", a.DType, b.DType, n, i, wide.x[i], want)
+		}
+	}
+}
+
+// checkSubRows subtracts into rows that lie apart.
+func checkSubRows(t *testing.T, a, b kernel.Stored, want kernel.Stats) {
+	t.Helper()
+	rows, cols := 5, a.Len()/5
+	one := make([]float32, a.Len())
+	kernel.SubTo(1, one, a, b)
+	for _, gap := range []int{0, 3} {
+		g := guard[float32](rows*(cols+gap), gap)
+		got := kernel.SubRows(2, kernel.Matrix{Rows: rows, Cols: cols, Stride: cols + gap, Data: g.x}, a, b)
+		g.check(t, "SubRows")
+		if !near(got.SumSquares, want.SumSquares, epsilon64*float64(a.Len())*want.SumSquares) {
+			t.Fatalf("SubRows %v − %v: sum of squares %v, want %v", a.DType, b.DType, got.SumSquares, want.SumSquares)
+		}
+		if got.SumSquares = want.SumSquares; want.SumSquares == want.SumSquares && got != want {
+			t.Fatalf("SubRows %v − %v: got %+v, want %+v", a.DType, b.DType, got, want)
+		}
+		for i, v := range g.x {
+			row, col := i/(cols+gap), i%(cols+gap)
+			if col >= cols {
+				if v != canary {
+					t.Fatalf("SubRows %v − %v: wrote between rows", a.DType, b.DType)
+				}
+			} else if math.Float32bits(v) != math.Float32bits(one[row*cols+col]) {
+				t.Fatalf("SubRows %v − %v: element [%d,%d] is %v, by SubTo %v", a.DType, b.DType, row, col, v, one[row*cols+col])
+			}
 		}
 	}
 }

@@ -35,6 +35,7 @@ func Run(t *testing.T) {
 		{"GemmGroup", testGemmGroup},
 		{"GemmBF16", testGemmBF16},
 		{"Transpose", testTranspose},
+		{"GemmGram", testGemmGram},
 		{"Level2", testLevel2},
 		{"Symmetric", testSymmetric},
 	} {
