@@ -2,6 +2,10 @@ package linalg
 
 import "smelt/internal/kernel"
 
+// narrowPanel is the number of columns that are reduced between updates of a
+// matrix that the nearest caches hold: what they cost each other grows with it.
+const narrowPanel = 8
+
 // tridiagonalise reduces the symmetric g [n,n], which it overwrites and of
 // which it reads the upper triangle, to H·T·Hᵀ with T tridiagonal: diagonal d
 // [n], off-diagonal e [n−1] (Dongarra, Sorensen and Hammarling 1989). Half of
@@ -11,12 +15,16 @@ func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
 	n := g.Rows
 	d, e = make([]float64, n), make([]float64, max(n-1, 0))
 	h = reflectors{vt: kernel.New64(max(n-1, 0), n), tau: make([]float64, max(n-1, 0)), shift: 1}
+	panel := panelWidth
+	if n <= updateBand {
+		panel = narrowPanel
+	}
 	// Reflectors and their companions of one panel, and the same swapped:
 	// the trailing update is g −= [V;W]ᵀ·[W;V].
-	vw, wv := kernel.New64(2*panelWidth, n), kernel.New64(2*panelWidth, n)
-	coef, coef2 := make([]float64, 2*panelWidth), make([]float64, 2*panelWidth)
-	for start := 0; start < n; start += panelWidth {
-		end := min(start+panelWidth, n)
+	vw, wv := kernel.New64(2*panel, n), kernel.New64(2*panel, n)
+	coef, coef2 := make([]float64, panel), make([]float64, panel)
+	for start := 0; start < n; start += panel {
+		end := min(start+panel, n)
 		width := end - start
 		for i := start; i < end; i++ {
 			k := i - start
