@@ -388,7 +388,7 @@ func singular(d *taskvector.Delta, rank, router int, seed uint64, workers int) (
 	if l := d.LowRank; l != nil {
 		return linalg.LowRank(l.B, l.A, l.Scale, workers)
 	}
-	return linalg.Truncate(*d.Dense, linalg.Options{Rank: rank, RouterRank: router, Seed: seed, Workers: workers})
+	return linalg.Truncate(*d.Dense, linalg.Options{Rank: rank, RouterRank: router, Energy: d.Energy, Seed: seed, Workers: workers})
 }
 
 // captured is the energy of the leading triplets that rank r keeps.

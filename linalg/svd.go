@@ -79,6 +79,9 @@ type Options struct {
 	// Tolerance is the share of the best energy that may be missed;
 	// 0 means DefaultTolerance.
 	Tolerance float64
+	// Energy is ‖A‖²_F of a matrix that is known to be finite, where its maker has
+	// summed it up; 0 has every element looked at.
+	Energy float64
 	// Seed chooses the random start; the same seed gives the same bits.
 	Seed uint64
 	// Workers bounds the goroutines; 0 means GOMAXPROCS.
@@ -103,6 +106,8 @@ func (o Options) normalise(op string, m, n int) (Options, error) {
 		return o, fmt.Errorf("linalg: %s: rank %d, want 0 or more", op, o.Rank)
 	case o.RouterRank < 0:
 		return o, fmt.Errorf("linalg: %s: router rank %d, want 0 or more", op, o.RouterRank)
+	case !(o.Energy >= 0) || math.IsInf(o.Energy, 0):
+		return o, fmt.Errorf("linalg: %s: energy %v, want it finite, 0 or more", op, o.Energy)
 	case !(o.Tolerance >= 0 && o.Tolerance < 1):
 		return o, fmt.Errorf("linalg: %s: tolerance %v, want it in [0, 1)", op, o.Tolerance)
 	case !(o.RouterTolerance >= 0 && o.RouterTolerance <= math.Pi/2):

@@ -34,8 +34,12 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 	if err != nil {
 		return SVD{}, nil, err
 	}
-	energy, err := checkMatrix(name, a)
-	if err != nil {
+	energy := opt.Energy
+	if energy == 0 {
+		if energy, err = checkMatrix(name, a); err != nil {
+			return SVD{}, nil, err
+		}
+	} else if err := checkShape(name, a.Rows, a.Cols, a.Stride, len(a.Data)); err != nil {
 		return SVD{}, nil, err
 	}
 	r := opt.Rank

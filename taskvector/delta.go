@@ -19,6 +19,7 @@ type Delta struct {
 	Dense   *linalg.Matrix   // [out, in]; rows may lie apart
 	Dense64 *linalg.Matrix64 // [out, in], where base and expert are float64
 	LowRank *LowRank
+	Energy  float64   // ‖Dense‖²_F
 	Bias    []float64 // Δb [out]; nil where the bias is untouched
 }
 
@@ -194,7 +195,7 @@ func (e *Expert) difference(d *Delta, name string, transposed bool, workers int)
 	if transposed {
 		m = transpose(m)
 	}
-	d.Dense = &m
+	d.Dense, d.Energy = &m, stats.SumSquares
 	return nil
 }
 
