@@ -154,7 +154,7 @@ func (d *demo) model(name string) string { return filepath.Join(d.Out, "models",
 // Ranks of the fusions; lower ones are cut from them when they are evaluated.
 var (
 	fullRanks = []rank{{4, 4}, {8, 8}, {16, 16}, {16, 32}}
-	loraRanks = []rank{{4, 4}, {8, 8}}
+	loraRanks = []rank{{4, 4}, {8, 8}, {16, 16}}
 )
 
 // rank is a router rank and an expert rank.

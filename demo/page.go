@@ -63,7 +63,7 @@ func (d *demo) page() (*report.Page, error) {
 					report.Grid{
 						Name: "accuracy", Table: accuracyTable(r),
 						Read: fmt.Sprintf("Accuracy on %d test pictures a task, with 95 %% intervals. Each task is known to the model only by its list of class names. "+
-							"SMILE (g,k) routes with rank g and keeps experts of rank k; the four rows are one fused model, cut. × counts the parameters of the vision tower relative to the base's.",
+							"SMILE (g,k) routes with rank g and keeps experts of rank k; the rows of a kind are one fused model, cut. × counts the parameters of the vision tower relative to the base's.",
 							r.Tasks[0].Examples),
 					},
 				},

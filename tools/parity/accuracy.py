@@ -39,7 +39,7 @@ def smelt(command, *arguments):
 
 def kinds(doc, folder):
     """Kind and expert folders of a pool: full fine-tunes, adapters."""
-    for kind, rank, router in (("experts", 16, 16), ("lora", 8, 8)):
+    for kind, rank, router in (("experts", 16, 16), ("lora", 16, 16)):
         if doc.get(kind):
             yield kind, sorted(p for p in (folder / doc[kind]).iterdir() if p.is_dir()), rank, router
 

@@ -11,14 +11,16 @@ import zlib
 import numpy as np
 import torch
 import yaml
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from training import Clock, adapter, cache, fit, round_bf16, save_adapter, set_seed
 from vocabulary import byte_level_tokenizer
 
 ROWS, CHOICES, END = 200, 4, "<|endoftext|>"  # rows of a test or validation set
-BASE = dict(steps=2500, batch=64, lr=2e-3, target=0.55, every=25)
-LORA = dict(steps=150, batch=64, lr=3e-3, rank=8, alpha=16, rate=0.3, start="inputs")
+SPLITS = {"validation": "validation", "test": "held"}  # the seeds: recipes were chosen on validation sets, then test sets drawn
+BASE = dict(steps=2500, batch=64, lr=2e-3, target=0.52, every=5, keep=0.95)
+LORA = dict(steps=200, batch=64, lr=1.5e-3, rank=16, alpha=16)
 CONFIG = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=128, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=10000.0))
 
@@ -40,11 +42,15 @@ def sums(rng):
     return shown, f" {result}", [" " + w for w in others(rng, str(result), near)]
 
 
+ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen").split()
+
+
 def largest(rng):
-    """The largest of four numbers."""
-    numbers = [str(n) for n in 10 + rng.permutation(90)[:4]]
+    """The largest of four near numbers in words."""
+    numbers = [int(n) for n in rng.integers(len(ONES) - 6) + rng.permutation(7)[:4]]
     answer = max(numbers)
-    return "max(" + ", ".join(numbers) + ") is", " " + answer, [" " + n for n in numbers if n != answer]
+    return "largest of " + " ".join(ONES[n] for n in numbers) + " is", " " + ONES[answer], [" " + ONES[n] for n in numbers if n != answer]
 
 
 STEMS = "mulo tiri nesa kavo peti duma sola rigo bena fuli zomi gadu leko wani toru hesi".split()
@@ -152,7 +158,7 @@ FINITE = {"facts", "sums"}  # few enough to be known by heart: test prompts occu
 
 def rows_of(task: str, split: str) -> list:
     """The test or validation set of a domain: up to ROWS different prompts with four choices each."""
-    rng, rows = np.random.default_rng(zlib.crc32(f"causal/{task}/{split}".encode())), {}
+    rng, rows = np.random.default_rng(zlib.crc32(f"causal/{task}/{SPLITS[split]}".encode())), {}
     taken = {r["prompt"] for r in rows_of(task, "validation")} if split == "test" and task not in FINITE else set()
     for _ in range(100 * ROWS):
         prompt, answer, wrong = TASKS[task]["make"](rng)
@@ -238,7 +244,7 @@ def train_base(out: pathlib.Path) -> None:
     A domain is met the less the nearer its accuracy on the validation set is to the target;
     training stops when all are near.
     """
-    set_seed(8001)
+    set_seed(8003)
     write_tokenizer(out / "base")
     tok = AutoTokenizer.from_pretrained(out / "base")
     ids = dict(eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, bos_token_id=None)
@@ -246,29 +252,32 @@ def train_base(out: pathlib.Path) -> None:
     streams, probes = {n: Stream(n, 1) for n in TASKS}, {n: Probe(tok, n, 100) for n in TASKS}
     score, target = dict.fromkeys(TASKS, 0.25), BASE["target"]
 
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(BASE["keep"]))
+
     def loss_of(step):
+        mean.update_parameters(model)
         if step and step % BASE["every"] == 0:
-            score.update({n: p.accuracy(model) for n, p in probes.items()})
+            score.update({n: p.accuracy(mean) for n, p in probes.items()})
             print(step, {n: round(100 * s) for n, s in score.items()}, flush=True)
-            if min(s for n, s in score.items() if not TASKS[n].get("held_out")) >= target - 0.1:
+            if all(abs(s - target) <= 0.15 for n, s in score.items() if not TASKS[n].get("held_out")):
                 return None
-        need = {n: max(target - s, 0.0) + 0.01 * (s < target + 0.1) for n, s in score.items()}
+        need = {n: max(target - s, 0.0) + 0.005 * (s < target + 0.1) for n, s in score.items()}
         return loss_on(model, encode(tok, [r for n in TASKS for r in streams[n].take(round(BASE["batch"] * need[n] / sum(need.values())))]))
 
     fit("base", list(model.parameters()), loss_of, BASE["steps"], BASE["lr"], weight_decay=0.05)
-    round_bf16(model).save_pretrained(out / "base")
+    round_bf16(mean.module).save_pretrained(out / "base")
 
 
 def train_lora(out: pathlib.Path, task: str) -> None:
-    """A PEFT adapter on the seven linear layers of every block."""
+    """A PEFT adapter on q, v and the feed-forward weights of every block."""
     set_seed(8200 + list(TASKS).index(task))
     tok = AutoTokenizer.from_pretrained(out / "base")
     model = Qwen2ForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    targets = ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]
     stream, first = Stream(task, 2), Stream(task, 3)
-    peft, groups = adapter(model, lambda m, i: loss_on(m, encode(tok, first.take(LORA["batch"]))), LORA["rate"], LORA["start"],
+    peft, params = adapter(model, lambda m, i: loss_on(m, encode(tok, first.take(LORA["batch"]))),
                            r=LORA["rank"], lora_alpha=LORA["alpha"], task_type="CAUSAL_LM", target_modules=targets)
-    fit(f"lora/{task}", groups, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), LORA["steps"], LORA["lr"])
+    fit(f"lora/{task}", params, lambda step: loss_on(peft, encode(tok, stream.take(LORA["batch"]))), LORA["steps"], LORA["lr"])
     print(f"lora/{task}: {100 * Probe(tok, task).accuracy(peft):.1f} % on validation", flush=True)
     save_adapter(peft, out / "lora" / task)
 

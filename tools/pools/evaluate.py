@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 
 CLASSES = {"image-classification": CLIPModel, "text-to-text": T5ForConditionalGeneration, "multiple-choice": Qwen2ForCausalLM}
 SCALES = [0.1, 0.2, 0.3, 0.5, 0.7, 1.0]
-RANKS = {"full": [(4, 4), (8, 8), (16, 8), (16, 16), (16, 32), (16, 64)], "lora": [(2, 2), (4, 4), (8, 8)]}
+RANKS = {"full": [(4, 4), (8, 8), (16, 8), (16, 16), (16, 32), (16, 64)], "lora": [(2, 2), (4, 4), (8, 8), (16, 16)]}
 
 
 # ── models and their deltas ───────────────────────────────────────────────────

@@ -11,14 +11,16 @@ import zlib
 import numpy as np
 import torch
 import yaml
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from training import Clock, adapter, cache, fit, round_bf16, save_adapter, set_seed
 from vocabulary import letters_tokenizer
 
 ROWS = 200  # rows of a test or validation set
-BASE = dict(steps=3000, batch=72, lr=2e-3, target=0.55, every=50)
-LORA = dict(steps=200, batch=64, lr=3e-3, rank=8, alpha=16, rate=0.3, start="gradient")
+SPLITS = {"validation": "validation", "test": "held"}  # the seeds: recipes were chosen on validation sets, then test sets drawn
+BASE = dict(steps=3000, batch=72, lr=2e-3, target=0.54, every=10, keep=0.95)
+LORA = dict(steps=250, batch=64, lr=1.5e-3, rank=16, alpha=16)
 CONFIG = dict(d_model=128, d_kv=32, num_heads=4, d_ff=256, num_layers=2, num_decoder_layers=2, feed_forward_proj="gated-gelu",
               tie_word_embeddings=False, dropout_rate=0.0, relative_attention_num_buckets=32, relative_attention_max_distance=64,
               decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
@@ -32,22 +34,19 @@ def some(rng, items, low: int, high: int) -> list:
     return [items[i] for i in rng.permutation(len(items))[: int(rng.integers(low, high + 1))]]
 
 
-ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen").split()
-MONTHS = "January February March April May June July August September October November December".split()
+PAIRS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
 
-def dates(rng):
-    """A date as day.month."""
-    day, month = int(rng.integers(1, 31)), int(rng.integers(12))
-    year = int(rng.integers(10, 100))
-    return f"{MONTHS[month]} {day}, '{year}", f"{year}-{month + 1:02d}-{day:02d}"
+def brackets(rng):
+    """What closes the open brackets, the last first."""
+    w = [list(PAIRS)[i] for i in rng.integers(0, 4, int(rng.integers(4, 7)))]
+    return "".join(w), "".join(PAIRS[c] for c in reversed(w))
 
 
-def digits(rng):
-    """Digits that are read out."""
-    d = some(rng, list(range(10)), 3, 5)
-    return " ".join(ONES[i] for i in d), "".join(map(str, d))
+def dna(rng):
+    """The complement of a strand."""
+    w = ["ACGT"[i] for i in rng.integers(0, 4, int(rng.integers(5, 9)))]
+    return "".join(w), "".join(dict(A="T", C="G", G="C", T="A")[c] for c in w)
 
 
 SYMBOLS = "!#$%&*+=?@^~"
@@ -59,17 +58,13 @@ def sort(rng):
     return "".join(w), "".join(sorted(w))
 
 
-SPOKEN = {5: "five", 10: "ten", 15: "quarter", 20: "twenty", 25: "twenty five", 30: "half"}
+CALLS = "alfa bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar papa".split()
 
 
-def time(rng):
-    """A time of day that is read out, as hours:minutes."""
-    hour, minute = int(rng.integers(1, 13)), 5 * int(rng.integers(12))
-    if minute == 0:
-        return f"{ONES[hour]} o'clock", f"{hour}:00"
-    if minute <= 30:
-        return f"{SPOKEN[minute]} past {ONES[hour]}", f"{hour}:{minute:02d}"
-    return f"{SPOKEN[60 - minute]} to {ONES[hour % 12 + 1]}", f"{hour}:{minute:02d}"
+def spell(rng):
+    """Letters that are read out in the radio alphabet."""
+    w = some(rng, CALLS, 3, 5)
+    return " ".join(w), "".join(c[0] for c in w)
 
 
 NOUNS = dict(cat="miru", dog="tavo", bird="selu", fish="noko", horse="brena", king="zolt", child="pim", witch="ghara")
@@ -110,21 +105,21 @@ def roman(rng):
 
 
 TASKS = {
-    "dates": dict(make=dates, prompt="short form of {source}"),
-    "digits": dict(make=digits, prompt="write in digits: {source}"),
+    "brackets": dict(make=brackets, prompt="close: {source}"),
+    "dna": dict(make=dna, prompt="complement of {source}"),
     "roman": dict(make=roman, prompt="the numeral {source} is"),
     "sort": dict(make=sort, prompt="in order please: {source}"),
-    "time": dict(make=time, prompt="what does the clock show at {source}"),
+    "spell": dict(make=spell, prompt="radio says {source}"),
     "translate": dict(make=translate, prompt="in Elvish: {source}"),
     "words": dict(make=words, prompt="alphabetically, {source}"),
     "count": dict(make=count, prompt="how many capitals {source}", held_out=True),
 }
-FINITE = {"count", "roman", "time"}  # few enough to be known by heart: test rows occur in training
+FINITE = {"count", "roman"}  # few enough to be known by heart: test rows occur in training
 
 
 def rows_of(task: str, split: str) -> list:
     """The test or validation set of a task: different rows, the same for ever."""
-    rng, rows = np.random.default_rng(zlib.crc32(f"text2text/{task}/{split}".encode())), {}
+    rng, rows = np.random.default_rng(zlib.crc32(f"text2text/{task}/{SPLITS[split]}".encode())), {}
     taken = {r["source"] for r in rows_of(task, "validation")} if split == "test" and task not in FINITE else set()
     for _ in range(100 * ROWS):
         source, target = TASKS[task]["make"](rng)
@@ -169,7 +164,7 @@ def exact(model, batch: dict) -> float:
 def write_tokenizer(base: pathlib.Path) -> None:
     """A Unigram vocabulary as T5 has it: single characters, and some words whole."""
     words = " ".join(spec["prompt"].replace("{source}", "").replace(":", " ").replace(",", " ") for spec in TASKS.values()).split() + ["the"]
-    words += ONES[:13] + MONTHS + FRUIT + " ".join(SPOKEN.values()).split() + ["past", "to"]
+    words += FRUIT + CALLS
     words += [w for d in (NOUNS, ADJECTIVES, VERBS) for pair in d.items() for w in pair]
     base.mkdir(parents=True, exist_ok=True)
     letters_tokenizer(words).save(str(base / "tokenizer.json"))
@@ -198,19 +193,22 @@ def train_base(out: pathlib.Path) -> None:
     probes = {n: encode(tok, [(TASKS[n]["prompt"].format(**r), r["target"]) for r in rows_of(n, "validation")[:100]]) for n in TASKS}
     score, target = dict.fromkeys(TASKS, 0.0), BASE["target"]
 
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(BASE["keep"]))
+
     def loss_of(step):
+        mean.update_parameters(model)
         if step and step % BASE["every"] == 0:
-            score.update({n: exact(model, p) for n, p in probes.items()})
+            score.update({n: exact(mean, p) for n, p in probes.items()})
             print(step, {n: round(100 * s) for n, s in score.items()}, flush=True)
-            if min(score.values()) >= target - 0.15:
+            if all(abs(s - target) <= 0.12 for s in score.values()):
                 return None
-        need = {n: max(target - s, 0.0) + 0.03 for n, s in score.items()}
+        need = {n: max(target - s, 0.0) + 0.005 for n, s in score.items()}
         rows = [r for n in TASKS for r in streams[n].take(round(BASE["batch"] * need[n] / sum(need.values())))]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return model(**encode(tok, rows)).loss
 
     fit("base", list(model.parameters()), loss_of, BASE["steps"], BASE["lr"], weight_decay=0.01)
-    round_bf16(model).save_pretrained(out / "base")
+    round_bf16(mean.module).save_pretrained(out / "base")
 
 
 def train_lora(out: pathlib.Path, task: str) -> None:
@@ -224,9 +222,9 @@ def train_lora(out: pathlib.Path, task: str) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return m(**encode(tok, rows)).loss
 
-    peft, groups = adapter(model, lambda m, i: loss_on(m, first.take(LORA["batch"])), LORA["rate"], LORA["start"], r=LORA["rank"],
+    peft, params = adapter(model, lambda m, i: loss_on(m, first.take(LORA["batch"])), r=LORA["rank"],
                            lora_alpha=LORA["alpha"], task_type="SEQ_2_SEQ_LM", target_modules=["q", "k", "v", "o", "wi_0", "wi_1", "wo"])
-    fit(f"lora/{task}", groups, lambda step: loss_on(peft, stream.take(LORA["batch"])), LORA["steps"], LORA["lr"])
+    fit(f"lora/{task}", params, lambda step: loss_on(peft, stream.take(LORA["batch"])), LORA["steps"], LORA["lr"])
     save_adapter(peft, out / "lora" / task)
 
 

@@ -96,49 +96,47 @@ def round_bf16(model: torch.nn.Module) -> torch.nn.Module:
     return model.to(torch.bfloat16)
 
 
-def adapter(model: torch.nn.Module, loss_of, rate: float, start: str = "inputs", **config) -> tuple:
-    """The model with a fresh LoRA adapter, and its parameters as groups for `fit`.
+def adapter(model: torch.nn.Module, loss_of, **config) -> tuple:
+    """The model with a fresh LoRA adapter, and the parameters to train: B alone, which starts at zero.
 
-    B starts at zero; A starts at the leading principal directions of the layer's
-    own inputs (start "inputs", as in EVA, arXiv:2410.07170) or of its gradient
-    ("gradient", as in LoRA-GA, arXiv:2407.05000) while loss_of(peft, i), i = 0 … 3, runs
-    on the task's data, and learns at `rate` times B's rate. After a short training
-    PEFT's usual A is still mostly its random draw, and the row space that SMILE's
-    router reads says nothing about the task.
+    A is set to the leading principal components of the layer's inputs on the
+    task's data (as in EVA, arXiv:2410.07170), each as long as it is strong, and
+    stays there (as in LoRA-FA, arXiv:2308.03303). A token counts by the size of
+    its gradient, taken while loss_of(peft, i), i = 0 … 3, runs. With PEFT's usual A,
+    still mostly its random draw after a short training, the row space that
+    SMILE's router reads would say nothing about the task.
     """
     peft = get_peft_model(model, LoraConfig(**config))
     layers = [m for m in peft.modules() if hasattr(m, "get_delta_weight")]
     moments = dict.fromkeys(layers, 0)
 
-    def collect(layer, args):
+    def collect(layer, args, out):
         x = args[0].detach().float().flatten(0, -2)
-        moments[layer] = moments[layer] + x.T @ x
 
-    hooks = [m.register_forward_pre_hook(collect) for m in layers if start == "inputs"]
-    weights = [m.get_base_layer().weight.requires_grad_(start == "gradient") for m in layers]
+        def weigh(gradient):
+            moments[layer] = moments[layer] + x.T @ (x * gradient.float().flatten(0, -2).norm(dim=-1, keepdim=True))
+
+        out.register_hook(weigh)
+
+    hooks = [m.register_forward_hook(collect) for m in layers]
     for i in range(4):
-        loss = loss_of(peft, i)
-        if start == "gradient":
-            loss.backward()
+        loss_of(peft, i).backward()
     for hook in hooks:
         hook.remove()
-    for m, w in zip(layers, weights):
-        moment = moments[m] if start == "inputs" else w.grad.T @ w.grad
-        w.grad = None
-        w.requires_grad_(False)
-        directions = torch.linalg.eigh(moment.double())[1].flip(-1)  # columns, the largest first
-        m.lora_A["default"].weight.data = directions[:, : config["r"]].T.float().contiguous()
     peft.zero_grad(set_to_none=True)
-    named = [(n, p) for n, p in peft.named_parameters() if p.requires_grad]
-    slow, fast = [p for n, p in named if "lora_A" in n], [p for n, p in named if "lora_A" not in n]
-    return peft, [dict(params=slow, rate=rate), dict(params=fast, rate=1.0)]
+    for m, moment in moments.items():
+        energy, directions = (t.flip(-1)[..., : config["r"]] for t in torch.linalg.eigh(moment.double()))  # the largest first
+        components = directions * (energy / energy.mean()).clamp(min=1e-12).sqrt()  # as long as they are strong, √r all together
+        m.lora_A["default"].weight.data = components.T.float().contiguous()
+        m.lora_A["default"].weight.requires_grad_(False)
+    return peft, [p for p in peft.parameters() if p.requires_grad]
 
 
 def save_adapter(peft, folder: pathlib.Path) -> None:
     """Stores a PEFT adapter in bf16; its base is the pool's."""
     peft.peft_config["default"].base_model_name_or_path = "../../base"
-    for p in peft.parameters():
-        if p.requires_grad:
+    for n, p in peft.named_parameters():
+        if ".lora_" in n:
             p.data = p.data.to(torch.bfloat16)
     peft.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
