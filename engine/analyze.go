@@ -50,7 +50,6 @@ func Analyze(ctx context.Context, in *Inputs, opt AnalyzeOptions, workers int, p
 	}
 	var n int
 	n, a.workers = p.concurrency(workers)
-	defer collectOften()()
 	progress.start("analyze", p.Totals().Read)
 	defer progress.done()
 	var layers []*analysis.Measured

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime/debug"
 	"text/tabwriter"
 	"time"
 
@@ -57,6 +58,7 @@ and CSV.`,
 				return err
 			}
 			defer in.Close()
+			debug.SetGCPercent(25) // large matrices without pointers: collecting them early costs next to nothing
 			r, err := engine.Analyze(cmd.Context(), in, opt, a.workers, a.progress())
 			if err != nil {
 				return err
