@@ -100,9 +100,7 @@ func (s *mergeSource) read(b *merge.Block, lo, hi int) (*merge.Block, error) {
 		switch {
 		case c.whole != nil:
 			widen(delta, *c.whole, lo)
-			for i, v := range b.Base {
-				delta[i] -= v
-			}
+			kernel.Axpy64(-1, b.Base, delta)
 		case c.factors != nil:
 			c.product(delta, lo/s.base.Shape[1], hi/s.base.Shape[1])
 		default:
@@ -177,7 +175,11 @@ func (s *mergeSource) merge(c *merge.Config, to dtype.DType, workers int) (tenso
 // round stores merged values, which must fit the type.
 func (s *mergeSource) round(out tensor.Tensor, lo int, v []float64) error {
 	size := out.DType.Size()
-	dtype.FromFloat64(out.Data[lo*size:(lo+len(v))*size], v, out.DType)
+	data := out.Data[lo*size : (lo+len(v))*size]
+	if out.DType == dtype.BF16 && roundBF16(data, v) {
+		return nil
+	}
+	dtype.FromFloat64(data, v, out.DType)
 	if limit := overflow(out.DType); limit < math.MaxFloat64 {
 		for i, x := range v {
 			if !(math.Abs(x) < limit) {
@@ -188,6 +190,34 @@ func (s *mergeSource) round(out tensor.Tensor, lo int, v []float64) error {
 		return fmt.Errorf("tensor %q: element %d of the merge is %v: the weights or the scaling factor are too large", s.name, lo+i, v[i])
 	}
 	return nil
+}
+
+// roundBF16 is dtype.FromFloat64 for bfloat16; done is false where v has a
+// number that overflows, or is no normal one but not zero, which it leaves to
+// that. All but 24 significant bits of a number become one bit, which the last
+// of these takes over: rounded from there, it is rounded once (round to odd).
+func roundBF16(dst []byte, v []float64) (done bool) {
+	const (
+		low      = 1<<29 - 1          // the bits of float64's mantissa that float32 lacks
+		smallest = (1023 - 126) << 53 // 2⁻¹²⁶ without its sign
+	)
+	limit := math.Float64bits(overflow(dtype.BF16)) << 1
+	var odd [256]float64
+	var narrow [256]float32
+	for len(v) > 0 {
+		n := min(len(v), len(odd))
+		for i, x := range v[:n] {
+			b := math.Float64bits(x)
+			if m := b << 1; m >= limit || m-1 < smallest-1 {
+				return false
+			}
+			odd[i] = math.Float64frombits((b | (b&low + low)) &^ low)
+		}
+		kernel.F64ToF32(narrow[:n], odd[:n])
+		kernel.Narrow(1, dst[:2*n], dtype.BF16, narrow[:n])
+		dst, v = dst[2*n:], v[n:]
+	}
+	return true
 }
 
 // overflow is the least magnitude that a type rounds to infinity.
@@ -222,11 +252,7 @@ func widen(dst []float64, t tensor.Tensor, lo int) {
 
 // notFinite returns the first index of what is not finite, or −1.
 func notFinite(v []float64) int {
-	sum := 0.0
-	for _, x := range v {
-		sum += x - x
-	}
-	if sum == 0 {
+	if sum := kernel.Dot64(v, v); sum-sum == 0 { // no square is infinite or NaN
 		return -1
 	}
 	for i, x := range v {

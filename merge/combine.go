@@ -1,10 +1,16 @@
 package merge
 
+import "smelt/internal/kernel"
+
 // weightedSum sets dst to Σ wₑ·Δₑ, in the order of the experts.
 func weightedSum(dst []float64, deltas [][]float64, weights []float64) {
 	clear(dst)
 	for e, delta := range deltas {
 		w := weights[e]
+		if w == 1 && delta != nil {
+			kernel.Axpy64(1, delta, dst)
+			continue
+		}
 		for i, v := range delta {
 			dst[i] += w * v
 		}

@@ -1,5 +1,7 @@
 package merge
 
+import "math"
+
 // simpleAverage is the mean of the experts' weights. An expert that lacks a
 // tensor counts as the base there.
 var simpleAverage = Method{
@@ -16,6 +18,12 @@ func average(c *Config, _ *Tensor) (Rule, error) {
 	}
 	return func(dst []float64, b *Block) {
 		weightedSum(dst, b.Deltas, c.Weights)
+		if f, _ := math.Frexp(total); f == 0.5 { // a power of two: as exact as dividing
+			for i, v := range b.Base {
+				dst[i] = v + dst[i]*(1/total)
+			}
+			return
+		}
 		for i, v := range b.Base {
 			dst[i] = v + dst[i]/total
 		}

@@ -146,15 +146,19 @@ class Bench:
     def beside_copy(self, what, base, experts, rank):
         cold = drop_caches()
         rounds = 1 if self.quick else 3
-        ours, copies = [], []
-        for _ in range(rounds):  # turn by turn
+        ours, copies, ratios = [], [], []
+        for i in range(rounds):  # turn by turn, a copy before and after each fusion
+            if i == 0:
+                self.fuse(base, experts, "--expert-rank", rank)
+                copies.append(self.copy(base, experts, cold))
             ours.append(self.fuse(base, experts, "--expert-rank", rank, cold=cold))
             copies.append(self.copy(base, experts, cold))
+            ratios.append((copies[-2]["seconds"] + copies[-1]["seconds"]) / 2 / ours[-1]["seconds"])
         self.verify(base, experts)
         ours.sort(key=lambda r: r["seconds"])
         copies.sort(key=lambda r: r["seconds"])
-        return {"what": what, "smelt": ours[rounds // 2], "copy": copies[rounds // 2], "cold": cold,
-                "copy_ratio": statistics.median(c["seconds"] / o["seconds"] for o, c in zip(ours, copies))}
+        return {"what": what, "smelt": ours[rounds // 2], "copy": copies[len(copies) // 2], "cold": cold,
+                "copy_ratio": statistics.median(ratios), "copy_ratios": ratios}
 
 
 def mb(n):
