@@ -43,9 +43,13 @@ func (o operator) streamed() operator {
 	return o
 }
 
+// cachedElements is up to how many elements of a matrix stay in the third-level
+// cache, where workers share out two products better than one that reads once.
+const cachedElements = 6 << 20
+
 // both computes t [b,n] = q [b,p]·W + beta·t and w [b,p] = t·Wᵀ.
 func (o operator) both(t, w, q Matrix, beta float32) {
-	if o.trans && o.side() > cachedSide {
+	if o.trans && o.side() > cachedSide && o.p*o.n > cachedElements {
 		kernel.GemmGram(o.workers, q, o.a, beta, t, w)
 		return
 	}

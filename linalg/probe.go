@@ -10,14 +10,19 @@ import (
 // probeSteps bounds the products with E and Eᵀ of one probing, each.
 const probeSteps = 7
 
-// ‖E‖₂ is probed with probeCount Gaussian vectors: their parts g along one
-// fixed unit vector have ‖g‖² < probeDelta2 only with probability probeFailure.
-const (
-	probeCount  = 8
-	probeDelta2 = 0.028
-)
+// probes are Gaussian vectors that ‖E‖₂ is probed with: their parts g along one
+// fixed unit vector have ‖g‖² < delta2 only with probability failure.
+type probes struct {
+	count           int
+	delta2, failure float64
+}
 
-var probeFailure = chiSquared(probeCount, probeDelta2)
+// Fewer vectors need more products, but fewer columns of them; a product of 16
+// columns takes as long as one of 8 where memory bounds it.
+var (
+	eightProbes   = probes{8, 0.028, chiSquared(8, 0.028)}
+	sixteenProbes = probes{16, 0.62, chiSquared(16, 0.62)}
+)
 
 // chiSquared returns the probability that a χ² distribution of n degrees of
 // freedom, n even, gives less than y: e^−x·Σ_{i ≥ n/2} xⁱ/i! with x = y/2.
@@ -53,7 +58,11 @@ func (k *krylov) probe(enough float64, all bool) {
 	ws := k.op.ws
 	at := ws.level()
 	defer ws.back(at)
-	u, v, next := ws.matrix(probeCount, k.op.p), ws.matrix(probeCount, k.op.n), ws.matrix(probeCount, k.op.p)
+	random := eightProbes
+	if k.op.p > cachedSide {
+		random = sixteenProbes
+	}
+	u, v, next := ws.matrix(random.count, k.op.p), ws.matrix(random.count, k.op.n), ws.matrix(random.count, k.op.p)
 	rng := rand.New(rand.NewPCG(k.opt.Seed, 0x70726f6265))
 	for i := range u.Data {
 		u.Data[i] = float32(rng.NormFloat64())
@@ -61,10 +70,10 @@ func (k *krylov) probe(enough float64, all bool) {
 	k.op.project(u, k.basis())
 	run := lanczos{norms: []float64{unit(u)}}
 	ceiling := k.outside()
-	failed := k.failed + probeFailure
+	failed := k.failed + random.failure
 	// stop takes the bound from the latest vectors, and says whether to go on.
 	stop := func(x Matrix) bool {
-		top := run.bound(math.Sqrt(probeDelta2), spectralNorm(ws, x), ceiling)
+		top := run.bound(math.Sqrt(random.delta2), spectralNorm(ws, x), ceiling)
 		if top = top*(1+1e-3) + EpsF32*k.energy; top < k.mu {
 			k.mu, k.failed = top, failed
 		}
