@@ -50,9 +50,9 @@ transformers running the same checkpoints. How the bundled pools were made, and 
 
 Read with it: SMILE is near the individual experts on the bundled pools, whose tasks look different. There its adapters, kept exactly
 at their own rank 16, do as well as the full fine-tunes or better, because they were made so that A, whose rows the router reads,
-holds what the task's inputs look like; with A drawn at random routing is a toss, as on the real pool's adapters. On the real pool
-SMILE is no better than merging: its ten tasks are near one another (six sets of digits or letters), and its fine-tunes also moved
-norms and embeddings, which SMILE keeps from the base.
+holds what the task's inputs look like; where A is mostly its random draw, as in the real pool's adapters, routing is a toss. On the
+real pool's full fine-tunes SMILE is no better than merging: its ten tasks are near one another (six sets of digits or letters), and
+its fine-tunes also moved norms and embeddings, which SMILE keeps from the base.
 
 END
   pools=examples/pools
