@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuses, merges and evaluates every pool and writes docs/results.md:
+# Fuses, merges and evaluates every pool and writes docs/results.md and the
+# README's picture:
 #
 #   results.sh SMELT PYTHON
 #
@@ -67,4 +68,6 @@ END
     table "A real pool: mini CLIP, ten image tasks, LoRA adapters of rank 8" "$work/tasks.yaml" "$real/base" "$real/lora" 2,4,8 2,4,8
   fi
 } >"$work/results.md"
+quietly "$smelt" demo -o "$work/demo"
 mv "$work/results.md" docs/results.md
+mv "$work/demo/figures/tradeoff.svg" docs/images/tradeoff.svg
