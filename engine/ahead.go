@@ -12,9 +12,11 @@ const aheadBytes = 1 << 30
 // other programs use nor takes fresh pages all the time. A nil ahead reads
 // nothing.
 type ahead struct {
-	in    *Inputs
-	units []Unit
-	done  chan struct{}
+	experts int
+	find    func(input) (from source, bytes int64, ok bool)
+	limit   int64 // of bytes
+	units   []Unit
+	done    chan struct{}
 
 	mu    sync.Mutex
 	moved sync.Cond
@@ -37,10 +39,31 @@ type held struct {
 	cold  bool // was not in memory before
 }
 
+// source is a checkpoint whose tensors are read into memory and let go.
+type source interface {
+	Load(name string) (cold bool)
+	Release(name string)
+	Drop(name string)
+}
+
 func newAhead(in *Inputs, units []Unit) *ahead {
-	a := &ahead{in: in, units: units, done: make(chan struct{}), held: map[input]held{}}
+	a := &ahead{
+		experts: len(in.Experts), find: in.find, limit: aheadBytes,
+		units: units, done: make(chan struct{}), held: map[input]held{},
+	}
 	a.moved.L = &a.mu
 	return a
+}
+
+// find returns where an input comes from and its size; ok is false where there
+// is none.
+func (in *Inputs) find(t input) (from source, bytes int64, ok bool) {
+	if t.expert >= 0 {
+		info, ok := in.Experts[t.expert].Lookup(t.name)
+		return in.Experts[t.expert], info.Bytes(), ok
+	}
+	info, ok := in.Base.Lookup(t.name)
+	return in.Base, info.Bytes(), ok
 }
 
 // begin says that unit i is going to be computed: reading starts with the
@@ -77,7 +100,7 @@ func (a *ahead) run() {
 	defer close(a.done)
 	for i, ok := a.unit(); ok; i, ok = a.unit() {
 		for _, name := range a.units[i].Tensors {
-			for e := -1; e < len(a.in.Experts); e++ {
+			for e := -1; e < a.experts; e++ {
 				a.load(i, input{e, name})
 			}
 		}
@@ -98,20 +121,12 @@ func (a *ahead) unit() (i int, ok bool) {
 
 // load reads an input of unit i when there is room for it.
 func (a *ahead) load(i int, t input) {
-	var from interface {
-		Load(name string) (cold bool)
-	} = a.in.Base
-	info, ok := a.in.Base.Lookup(t.name)
-	n := info.Bytes()
-	if t.expert >= 0 {
-		x, has := a.in.Experts[t.expert].Lookup(t.name)
-		from, n, ok = a.in.Experts[t.expert], x.Bytes(), has
-	}
+	from, n, ok := a.find(t)
 	if !ok {
 		return
 	}
 	a.mu.Lock()
-	for !a.over && a.bytes > 0 && a.bytes+n > aheadBytes {
+	for !a.over && a.bytes > 0 && a.bytes+n > a.limit {
 		a.moved.Wait()
 	}
 	late := a.over || i < a.gone
@@ -146,14 +161,13 @@ func (a *ahead) forget(t input) (cold bool) {
 
 // letGo lets the pages of an input go, which has been used.
 func (w *worker) letGo(t input) {
-	var from interface {
-		Release(name string)
-		Drop(name string)
-	} = w.in.Base
-	if t.expert >= 0 {
-		from = w.in.Experts[t.expert]
-	}
-	if w.ahead.forget(t) {
+	from, _, _ := w.in.find(t)
+	w.ahead.letGo(t, from)
+}
+
+// letGo drops what was cold and releases what was in memory anyway.
+func (a *ahead) letGo(t input, from source) {
+	if a.forget(t) {
 		from.Drop(t.name)
 	} else {
 		from.Release(t.name)
