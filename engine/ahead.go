@@ -142,6 +142,8 @@ func (a *ahead) load(i int, t input) {
 	defer a.mu.Unlock()
 	if _, ok := a.held[t]; ok {
 		a.held[t] = held{n, true}
+	} else {
+		from.Drop(t.name) // it was let go while it was being read
 	}
 }
 

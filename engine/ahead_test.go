@@ -229,7 +229,7 @@ func TestAheadStop(t *testing.T) {
 }
 
 // TestAheadLate: a unit that is written before it has been read is not read any
-// more, and what was being read meanwhile is not held.
+// more, and what was being read meanwhile is not held, and dropped if it was cold.
 func TestAheadLate(t *testing.T) {
 	a, d, all := reading(3, 1, 10, 1000)
 	d.inside = func(x input) {
@@ -245,6 +245,9 @@ func TestAheadLate(t *testing.T) {
 	}
 	if a.bytes != 40 {
 		t.Errorf("%d bytes are held, want 40, of unit 2", a.bytes)
+	}
+	if got := d.did("drop"); !slices.Equal(got, all[:1]) {
+		t.Errorf("dropped %v, want %v, which was cold", got, all[:1])
 	}
 	d.write(a, 2)
 	empty(t, a)
