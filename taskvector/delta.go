@@ -91,8 +91,8 @@ func (d *Delta) Free() {
 func (d *Delta) Touched() bool { return d.Dense != nil || d.Dense64 != nil || d.LowRank != nil }
 
 // Delta computes what the expert changed in the linear layer module of the
-// base. An element that the expert stores in a coarser type than the base (or
-// the other way round) is unchanged where both agree in the coarser type. The
+// base. A weight that the expert stores in a coarser type than the base (or
+// the other way round) is untouched where all of it agrees in that type. The
 // difference is taken in float32, in float64 where both are, and never in a
 // half type. transposed says that the base stores the weight as [in, out].
 func (e *Expert) Delta(module string, transposed bool, workers int) (*Delta, error) {
