@@ -9,6 +9,7 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -58,6 +59,9 @@ func Open(fsys vfs.FS, dir string) (*Checkpoint, error) {
 
 func (c *Checkpoint) open() error {
 	info, err := c.fs.Stat(c.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: name the folder that holds config.json, or adapter_config.json", err)
+	}
 	if err != nil {
 		return err
 	}
