@@ -15,13 +15,14 @@ type operator struct {
 	p, n    int
 	workers int
 	ws      *workspace
+	columns *int // vectors multiplied so far
 }
 
 // newOperator returns the operator of a, seen from its shorter side: p ≤ n. Rows
 // too long to lie side by side in the caches' sets and pages make products slow:
 // where the caches hold the matrix, such a one is turned once.
 func newOperator(ws *workspace, a Matrix, workers int) operator {
-	o := operator{a: a, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws}
+	o := operator{a: a, p: min(a.Rows, a.Cols), n: max(a.Rows, a.Cols), workers: workers, ws: ws, columns: new(int)}
 	o.flip = a.Rows > a.Cols
 	o.trans = o.flip
 	if turned(a.Rows, a.Cols) {
@@ -50,6 +51,7 @@ const cachedElements = 6 << 20
 // both computes t [b,n] = q [b,p]·W + beta·t and w [b,p] = t·Wᵀ.
 func (o operator) both(t, w, q Matrix, beta float32) {
 	if o.trans && o.side() > cachedSide && o.p*o.n > cachedElements {
+		*o.columns += 2 * q.Rows
 		kernel.GemmGram(o.workers, q, o.a, beta, t, w)
 		return
 	}
@@ -84,6 +86,7 @@ const fewRows = 16
 // product computes dst = x·a, or x·aᵀ; that, for more than a few rows, as
 // (a·xᵀ)ᵀ, with the large matrix as the operand that is read by rows.
 func (o operator) product(dst, x Matrix, trans bool) {
+	*o.columns += x.Rows
 	if !trans {
 		kernel.Gemm(o.workers, false, false, 1, x, o.a, 0, dst)
 		return

@@ -172,6 +172,9 @@ func TestWorkersGiveTheSameBits(t *testing.T) {
 					t.Errorf("%v rank %d: %d workers give other bits", sh, r, workers)
 				}
 			}
+			if c := first.Certificate; c.Products < 2*c.Basis {
+				t.Errorf("%v rank %d: %d products for a basis of %d, want two for each of its vectors", sh, r, c.Products, c.Basis)
+			}
 			if krylov := first.Certificate.Iterations > 0; krylov != (4*r <= k) {
 				t.Errorf("%v rank %d: Krylov %v", sh, r, krylov)
 			}

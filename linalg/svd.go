@@ -50,6 +50,10 @@ type Certificate struct {
 	// Iterations is the number of blocks of the Krylov basis and Basis the
 	// number of its vectors; both are 0 on the deterministic paths.
 	Iterations, Basis int
+	// Products is the number of vectors that the matrix or its transpose was
+	// multiplied by in float32, for the basis and for its certificate: what the
+	// decomposition cost, in units of 2·m·n operations.
+	Products int
 	// Tolerance is the one asked for: 1 − Captured/Bound ≤ Tolerance.
 	Tolerance float64
 	// Met says that Tolerance was met, and RouterTolerance wherever

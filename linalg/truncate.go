@@ -77,6 +77,7 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 	}
 	f.s, upper = timesPower(f.s, exp), timesPower(upper, exp)
 	cert.Bound = math.Ldexp(cert.Bound, 2*exp)
+	cert.Products = *op.columns
 	d = f.finish(op.flip, energy)
 	d.Certificate = cert
 	return d, upper, nil
