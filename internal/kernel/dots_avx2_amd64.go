@@ -45,20 +45,20 @@ func dotsF32AVX2x3x2(d *dots)
 func dotsF32AVX2x4x2(d *dots)
 
 // dotsF32AVX2 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF32AVX2 = [2][]func(*dots){
+var dotsF32AVX2 = [2][]stream{
 	{
-		nil,
-		dotsF32AVX2x1x1,
-		dotsF32AVX2x2x1,
-		dotsF32AVX2x3x1,
-		dotsF32AVX2x4x1,
+		{},
+		{1, dotsF32AVX2x1x1},
+		{1, dotsF32AVX2x2x1},
+		{1, dotsF32AVX2x3x1},
+		{1, dotsF32AVX2x4x1},
 	},
 	{
-		nil,
-		dotsF32AVX2x1x2,
-		dotsF32AVX2x2x2,
-		dotsF32AVX2x3x2,
-		dotsF32AVX2x4x2,
+		{},
+		{2, dotsF32AVX2x1x2},
+		{2, dotsF32AVX2x2x2},
+		{2, dotsF32AVX2x3x2},
+		{2, dotsF32AVX2x4x2},
 	},
 }
 
@@ -103,20 +103,20 @@ func dotsBF16AVX2x3x2(d *dots)
 func dotsBF16AVX2x4x2(d *dots)
 
 // dotsBF16AVX2 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsBF16AVX2 = [2][]func(*dots){
+var dotsBF16AVX2 = [2][]stream{
 	{
-		nil,
-		dotsBF16AVX2x1x1,
-		dotsBF16AVX2x2x1,
-		dotsBF16AVX2x3x1,
-		dotsBF16AVX2x4x1,
+		{},
+		{1, dotsBF16AVX2x1x1},
+		{1, dotsBF16AVX2x2x1},
+		{1, dotsBF16AVX2x3x1},
+		{1, dotsBF16AVX2x4x1},
 	},
 	{
-		nil,
-		dotsBF16AVX2x1x2,
-		dotsBF16AVX2x2x2,
-		dotsBF16AVX2x3x2,
-		dotsBF16AVX2x4x2,
+		{},
+		{2, dotsBF16AVX2x1x2},
+		{2, dotsBF16AVX2x2x2},
+		{2, dotsBF16AVX2x3x2},
+		{2, dotsBF16AVX2x4x2},
 	},
 }
 
@@ -161,20 +161,20 @@ func dotsF16AVX2x3x2(d *dots)
 func dotsF16AVX2x4x2(d *dots)
 
 // dotsF16AVX2 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF16AVX2 = [2][]func(*dots){
+var dotsF16AVX2 = [2][]stream{
 	{
-		nil,
-		dotsF16AVX2x1x1,
-		dotsF16AVX2x2x1,
-		dotsF16AVX2x3x1,
-		dotsF16AVX2x4x1,
+		{},
+		{1, dotsF16AVX2x1x1},
+		{1, dotsF16AVX2x2x1},
+		{1, dotsF16AVX2x3x1},
+		{1, dotsF16AVX2x4x1},
 	},
 	{
-		nil,
-		dotsF16AVX2x1x2,
-		dotsF16AVX2x2x2,
-		dotsF16AVX2x3x2,
-		dotsF16AVX2x4x2,
+		{},
+		{2, dotsF16AVX2x1x2},
+		{2, dotsF16AVX2x2x2},
+		{2, dotsF16AVX2x3x2},
+		{2, dotsF16AVX2x4x2},
 	},
 }
 
@@ -219,19 +219,19 @@ func dotsF64AVX2x3x2(d *dots)
 func dotsF64AVX2x4x2(d *dots)
 
 // dotsF64AVX2 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF64AVX2 = [2][]func(*dots){
+var dotsF64AVX2 = [2][]stream{
 	{
-		nil,
-		dotsF64AVX2x1x1,
-		dotsF64AVX2x2x1,
-		dotsF64AVX2x3x1,
-		dotsF64AVX2x4x1,
+		{},
+		{1, dotsF64AVX2x1x1},
+		{1, dotsF64AVX2x2x1},
+		{1, dotsF64AVX2x3x1},
+		{1, dotsF64AVX2x4x1},
 	},
 	{
-		nil,
-		dotsF64AVX2x1x2,
-		dotsF64AVX2x2x2,
-		dotsF64AVX2x3x2,
-		dotsF64AVX2x4x2,
+		{},
+		{2, dotsF64AVX2x1x2},
+		{2, dotsF64AVX2x2x2},
+		{2, dotsF64AVX2x3x2},
+		{2, dotsF64AVX2x4x2},
 	},
 }

@@ -34,6 +34,16 @@ func dotsF32AVX512x5x1(d *dots)
 //go:noescape
 func dotsF32AVX512x6x1(d *dots)
 
+// dotsF32AVX512x7x1 multiplies 7 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF32AVX512x7x1(d *dots)
+
+// dotsF32AVX512x8x1 multiplies 8 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF32AVX512x8x1(d *dots)
+
 // dotsF32AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
 //
 //go:noescape
@@ -64,25 +74,39 @@ func dotsF32AVX512x5x4(d *dots)
 //go:noescape
 func dotsF32AVX512x6x4(d *dots)
 
+// dotsF32AVX512x7x3 multiplies 7 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF32AVX512x7x3(d *dots)
+
+// dotsF32AVX512x8x3 multiplies 8 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF32AVX512x8x3(d *dots)
+
 // dotsF32AVX512 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF32AVX512 = [2][]func(*dots){
+var dotsF32AVX512 = [2][]stream{
 	{
-		nil,
-		dotsF32AVX512x1x1,
-		dotsF32AVX512x2x1,
-		dotsF32AVX512x3x1,
-		dotsF32AVX512x4x1,
-		dotsF32AVX512x5x1,
-		dotsF32AVX512x6x1,
+		{},
+		{1, dotsF32AVX512x1x1},
+		{1, dotsF32AVX512x2x1},
+		{1, dotsF32AVX512x3x1},
+		{1, dotsF32AVX512x4x1},
+		{1, dotsF32AVX512x5x1},
+		{1, dotsF32AVX512x6x1},
+		{1, dotsF32AVX512x7x1},
+		{1, dotsF32AVX512x8x1},
 	},
 	{
-		nil,
-		dotsF32AVX512x1x4,
-		dotsF32AVX512x2x4,
-		dotsF32AVX512x3x4,
-		dotsF32AVX512x4x4,
-		dotsF32AVX512x5x4,
-		dotsF32AVX512x6x4,
+		{},
+		{4, dotsF32AVX512x1x4},
+		{4, dotsF32AVX512x2x4},
+		{4, dotsF32AVX512x3x4},
+		{4, dotsF32AVX512x4x4},
+		{4, dotsF32AVX512x5x4},
+		{4, dotsF32AVX512x6x4},
+		{3, dotsF32AVX512x7x3},
+		{3, dotsF32AVX512x8x3},
 	},
 }
 
@@ -116,6 +140,16 @@ func dotsBF16AVX512x5x1(d *dots)
 //go:noescape
 func dotsBF16AVX512x6x1(d *dots)
 
+// dotsBF16AVX512x7x1 multiplies 7 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsBF16AVX512x7x1(d *dots)
+
+// dotsBF16AVX512x8x1 multiplies 8 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsBF16AVX512x8x1(d *dots)
+
 // dotsBF16AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
 //
 //go:noescape
@@ -146,25 +180,39 @@ func dotsBF16AVX512x5x4(d *dots)
 //go:noescape
 func dotsBF16AVX512x6x4(d *dots)
 
+// dotsBF16AVX512x7x3 multiplies 7 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsBF16AVX512x7x3(d *dots)
+
+// dotsBF16AVX512x8x3 multiplies 8 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsBF16AVX512x8x3(d *dots)
+
 // dotsBF16AVX512 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsBF16AVX512 = [2][]func(*dots){
+var dotsBF16AVX512 = [2][]stream{
 	{
-		nil,
-		dotsBF16AVX512x1x1,
-		dotsBF16AVX512x2x1,
-		dotsBF16AVX512x3x1,
-		dotsBF16AVX512x4x1,
-		dotsBF16AVX512x5x1,
-		dotsBF16AVX512x6x1,
+		{},
+		{1, dotsBF16AVX512x1x1},
+		{1, dotsBF16AVX512x2x1},
+		{1, dotsBF16AVX512x3x1},
+		{1, dotsBF16AVX512x4x1},
+		{1, dotsBF16AVX512x5x1},
+		{1, dotsBF16AVX512x6x1},
+		{1, dotsBF16AVX512x7x1},
+		{1, dotsBF16AVX512x8x1},
 	},
 	{
-		nil,
-		dotsBF16AVX512x1x4,
-		dotsBF16AVX512x2x4,
-		dotsBF16AVX512x3x4,
-		dotsBF16AVX512x4x4,
-		dotsBF16AVX512x5x4,
-		dotsBF16AVX512x6x4,
+		{},
+		{4, dotsBF16AVX512x1x4},
+		{4, dotsBF16AVX512x2x4},
+		{4, dotsBF16AVX512x3x4},
+		{4, dotsBF16AVX512x4x4},
+		{4, dotsBF16AVX512x5x4},
+		{4, dotsBF16AVX512x6x4},
+		{3, dotsBF16AVX512x7x3},
+		{3, dotsBF16AVX512x8x3},
 	},
 }
 
@@ -198,6 +246,16 @@ func dotsF16AVX512x5x1(d *dots)
 //go:noescape
 func dotsF16AVX512x6x1(d *dots)
 
+// dotsF16AVX512x7x1 multiplies 7 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF16AVX512x7x1(d *dots)
+
+// dotsF16AVX512x8x1 multiplies 8 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF16AVX512x8x1(d *dots)
+
 // dotsF16AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
 //
 //go:noescape
@@ -228,25 +286,39 @@ func dotsF16AVX512x5x4(d *dots)
 //go:noescape
 func dotsF16AVX512x6x4(d *dots)
 
+// dotsF16AVX512x7x3 multiplies 7 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF16AVX512x7x3(d *dots)
+
+// dotsF16AVX512x8x3 multiplies 8 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF16AVX512x8x3(d *dots)
+
 // dotsF16AVX512 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF16AVX512 = [2][]func(*dots){
+var dotsF16AVX512 = [2][]stream{
 	{
-		nil,
-		dotsF16AVX512x1x1,
-		dotsF16AVX512x2x1,
-		dotsF16AVX512x3x1,
-		dotsF16AVX512x4x1,
-		dotsF16AVX512x5x1,
-		dotsF16AVX512x6x1,
+		{},
+		{1, dotsF16AVX512x1x1},
+		{1, dotsF16AVX512x2x1},
+		{1, dotsF16AVX512x3x1},
+		{1, dotsF16AVX512x4x1},
+		{1, dotsF16AVX512x5x1},
+		{1, dotsF16AVX512x6x1},
+		{1, dotsF16AVX512x7x1},
+		{1, dotsF16AVX512x8x1},
 	},
 	{
-		nil,
-		dotsF16AVX512x1x4,
-		dotsF16AVX512x2x4,
-		dotsF16AVX512x3x4,
-		dotsF16AVX512x4x4,
-		dotsF16AVX512x5x4,
-		dotsF16AVX512x6x4,
+		{},
+		{4, dotsF16AVX512x1x4},
+		{4, dotsF16AVX512x2x4},
+		{4, dotsF16AVX512x3x4},
+		{4, dotsF16AVX512x4x4},
+		{4, dotsF16AVX512x5x4},
+		{4, dotsF16AVX512x6x4},
+		{3, dotsF16AVX512x7x3},
+		{3, dotsF16AVX512x8x3},
 	},
 }
 
@@ -280,6 +352,16 @@ func dotsF64AVX512x5x1(d *dots)
 //go:noescape
 func dotsF64AVX512x6x1(d *dots)
 
+// dotsF64AVX512x7x1 multiplies 7 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x7x1(d *dots)
+
+// dotsF64AVX512x8x1 multiplies 8 rows of x with groups of 1 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x8x1(d *dots)
+
 // dotsF64AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
 //
 //go:noescape
@@ -310,24 +392,38 @@ func dotsF64AVX512x5x4(d *dots)
 //go:noescape
 func dotsF64AVX512x6x4(d *dots)
 
+// dotsF64AVX512x7x3 multiplies 7 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x7x3(d *dots)
+
+// dotsF64AVX512x8x3 multiplies 8 rows of x with groups of 3 rows of w.
+//
+//go:noescape
+func dotsF64AVX512x8x3(d *dots)
+
 // dotsF64AVX512 holds the kernels by rows of x, for single rows of w and for groups.
-var dotsF64AVX512 = [2][]func(*dots){
+var dotsF64AVX512 = [2][]stream{
 	{
-		nil,
-		dotsF64AVX512x1x1,
-		dotsF64AVX512x2x1,
-		dotsF64AVX512x3x1,
-		dotsF64AVX512x4x1,
-		dotsF64AVX512x5x1,
-		dotsF64AVX512x6x1,
+		{},
+		{1, dotsF64AVX512x1x1},
+		{1, dotsF64AVX512x2x1},
+		{1, dotsF64AVX512x3x1},
+		{1, dotsF64AVX512x4x1},
+		{1, dotsF64AVX512x5x1},
+		{1, dotsF64AVX512x6x1},
+		{1, dotsF64AVX512x7x1},
+		{1, dotsF64AVX512x8x1},
 	},
 	{
-		nil,
-		dotsF64AVX512x1x4,
-		dotsF64AVX512x2x4,
-		dotsF64AVX512x3x4,
-		dotsF64AVX512x4x4,
-		dotsF64AVX512x5x4,
-		dotsF64AVX512x6x4,
+		{},
+		{4, dotsF64AVX512x1x4},
+		{4, dotsF64AVX512x2x4},
+		{4, dotsF64AVX512x3x4},
+		{4, dotsF64AVX512x4x4},
+		{4, dotsF64AVX512x5x4},
+		{4, dotsF64AVX512x6x4},
+		{3, dotsF64AVX512x7x3},
+		{3, dotsF64AVX512x8x3},
 	},
 }

@@ -30,9 +30,15 @@ type dots struct {
 // for single rows of w, and for groups of rows, each by the rows of x.
 type streams struct {
 	bytes  int  // of w in a step
-	group  int  // rows of w in a group
+	rows   int  // a multiple of all groups' rows of w; 0 where there are no kernels
 	linear bool // a single row of x goes by single rows of w
-	kernel [kinds + 1][2][]func(*dots)
+	kernel [kinds + 1][2][]stream
+}
+
+// stream is a kernel for groups of as many rows of w.
+type stream struct {
+	rows int
+	run  func(*dots)
 }
 
 // wide is the place in a table of streams of the kernels on float64.
@@ -90,14 +96,14 @@ func gemmGroup(workers int, problems []Problem) {
 
 // streams reports whether the product is computed by streaming the weight.
 func (p Problem) streams() bool {
-	return active.streams.group > 0 && p.X.Rows <= fewRows && p.X.Rows > 0 && p.W.Rows > 0 && p.W.Cols >= 64
+	return active.streams.rows > 0 && p.X.Rows <= fewRows && p.X.Rows > 0 && p.W.Rows > 0 && p.W.Cols >= 64
 }
 
 // taskBytes is about how much of a weight one task of a stream reads.
 const taskBytes = 128 << 10
 
 func (p Problem) taskRows() int {
-	g := active.streams.group
+	g := active.streams.rows
 	return max(1, taskBytes/(p.W.Cols*p.W.DType.Size())/g) * g
 }
 
@@ -162,27 +168,27 @@ func (p Problem) dots(out Matrix, lo, hi int) {
 func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, size int) {
 	kernels := &s.kernel[k]
 	parts, height := blocks(xn, len(kernels[1])-1, 1)
-	whole := wn / s.group * s.group
-	if xn == 1 && s.linear {
-		whole = 0
-	}
-	// A group of weight rows passes all rows of x while the caches hold it.
-	unit := max(1, 32<<10/d.wRow/s.group) * s.group
-	for r := 0; r < wn; {
-		n, grouped := min(unit, whole-r), 1
-		if n <= 0 {
-			n, grouped = wn-r, 0
-		}
-		d.w = unsafe.Add(w, r*d.wRow)
-		d.groups = n
-		if grouped == 1 {
-			d.groups = n / s.group
-		}
-		for i := range parts {
+	pass := func(k stream, i, r, n int) {
+		if d.groups = n / k.rows; d.groups > 0 {
 			d.x = unsafe.Add(x, i*height*d.xRow)
+			d.w = unsafe.Add(w, r*d.wRow)
 			d.out = unsafe.Add(out, i*height*d.outRow+r*size)
-			kernels[grouped][min(height, xn-i*height)](d)
+			k.run(d)
 		}
-		r += n
+	}
+	if xn == 1 && s.linear {
+		pass(kernels[0][1], 0, 0, wn)
+		return
+	}
+	// A few groups of weight rows pass all rows of x while the caches hold them.
+	unit := max(1, 32<<10/d.wRow/s.rows) * s.rows
+	for r := 0; r < wn; r += unit {
+		n := min(unit, wn-r)
+		for i := range parts {
+			h := min(height, xn-i*height)
+			grouped := n / kernels[1][h].rows * kernels[1][h].rows
+			pass(kernels[1][h], i, r, grouped)
+			pass(kernels[0][h], i, r+grouped, n-grouped)
+		}
 	}
 }

@@ -145,7 +145,7 @@ func combine[T float](axpy4 func(alpha, x *T, stride int, y *T, n int), axpy fun
 func rowDots[T float](k kind, dot func(x, y *T, n int) T, unit int, alpha T, a []T, stride int, x, y []T) {
 	s := &active.streams
 	size := elemSize[T]()
-	if s.group == 0 || len(x)*size < 2*s.bytes {
+	if s.rows == 0 || len(x)*size < 2*s.bytes {
 		n := len(x) / unit * unit
 		for i := range y {
 			row := a[i*stride:][:len(x)]

@@ -310,20 +310,20 @@ func gemmF64NEONx11x2(t *tile)
 //go:noescape
 func gemmF64NEONx12x2(t *tile)
 
-var dotsF32NEON = [2][]func(*dots){
+var dotsF32NEON = [2][]stream{
 	{
-		nil,
-		dotsF32NEONx1x1,
-		dotsF32NEONx2x1,
-		dotsF32NEONx3x1,
-		dotsF32NEONx4x1,
+		{},
+		{1, dotsF32NEONx1x1},
+		{1, dotsF32NEONx2x1},
+		{1, dotsF32NEONx3x1},
+		{1, dotsF32NEONx4x1},
 	},
 	{
-		nil,
-		dotsF32NEONx1x4,
-		dotsF32NEONx2x4,
-		dotsF32NEONx3x4,
-		dotsF32NEONx4x4,
+		{},
+		{4, dotsF32NEONx1x4},
+		{4, dotsF32NEONx2x4},
+		{4, dotsF32NEONx3x4},
+		{4, dotsF32NEONx4x4},
 	},
 }
 
@@ -367,20 +367,20 @@ func dotsF32NEONx3x4(d *dots)
 //go:noescape
 func dotsF32NEONx4x4(d *dots)
 
-var dotsBF16NEON = [2][]func(*dots){
+var dotsBF16NEON = [2][]stream{
 	{
-		nil,
-		dotsBF16NEONx1x1,
-		dotsBF16NEONx2x1,
-		dotsBF16NEONx3x1,
-		dotsBF16NEONx4x1,
+		{},
+		{1, dotsBF16NEONx1x1},
+		{1, dotsBF16NEONx2x1},
+		{1, dotsBF16NEONx3x1},
+		{1, dotsBF16NEONx4x1},
 	},
 	{
-		nil,
-		dotsBF16NEONx1x4,
-		dotsBF16NEONx2x4,
-		dotsBF16NEONx3x4,
-		dotsBF16NEONx4x4,
+		{},
+		{4, dotsBF16NEONx1x4},
+		{4, dotsBF16NEONx2x4},
+		{4, dotsBF16NEONx3x4},
+		{4, dotsBF16NEONx4x4},
 	},
 }
 
@@ -424,20 +424,20 @@ func dotsBF16NEONx3x4(d *dots)
 //go:noescape
 func dotsBF16NEONx4x4(d *dots)
 
-var dotsF16NEON = [2][]func(*dots){
+var dotsF16NEON = [2][]stream{
 	{
-		nil,
-		dotsF16NEONx1x1,
-		dotsF16NEONx2x1,
-		dotsF16NEONx3x1,
-		dotsF16NEONx4x1,
+		{},
+		{1, dotsF16NEONx1x1},
+		{1, dotsF16NEONx2x1},
+		{1, dotsF16NEONx3x1},
+		{1, dotsF16NEONx4x1},
 	},
 	{
-		nil,
-		dotsF16NEONx1x4,
-		dotsF16NEONx2x4,
-		dotsF16NEONx3x4,
-		dotsF16NEONx4x4,
+		{},
+		{4, dotsF16NEONx1x4},
+		{4, dotsF16NEONx2x4},
+		{4, dotsF16NEONx3x4},
+		{4, dotsF16NEONx4x4},
 	},
 }
 
@@ -481,20 +481,20 @@ func dotsF16NEONx3x4(d *dots)
 //go:noescape
 func dotsF16NEONx4x4(d *dots)
 
-var dotsF64NEON = [2][]func(*dots){
+var dotsF64NEON = [2][]stream{
 	{
-		nil,
-		dotsF64NEONx1x1,
-		dotsF64NEONx2x1,
-		dotsF64NEONx3x1,
-		dotsF64NEONx4x1,
+		{},
+		{1, dotsF64NEONx1x1},
+		{1, dotsF64NEONx2x1},
+		{1, dotsF64NEONx3x1},
+		{1, dotsF64NEONx4x1},
 	},
 	{
-		nil,
-		dotsF64NEONx1x4,
-		dotsF64NEONx2x4,
-		dotsF64NEONx3x4,
-		dotsF64NEONx4x4,
+		{},
+		{4, dotsF64NEONx1x4},
+		{4, dotsF64NEONx2x4},
+		{4, dotsF64NEONx3x4},
+		{4, dotsF64NEONx4x4},
 	},
 }
 

@@ -18,7 +18,7 @@ var neon = variant{
 		lanes: 2, mr: 12, direct: 8, nr: 4, across: 12, packers: genericPackers[float64](2),
 		tiles: [3][]func(*tile){1: wholeTiles[float64](gemmF64NEONTiles1[:], 1), 2: wholeTiles[float64](gemmF64NEONTiles2[:], 2)},
 	},
-	streams: streams{bytes: 16, group: 4, kernel: [kinds + 1][2][]func(*dots){dotsF32NEON, dotsBF16NEON, dotsF16NEON, dotsF64NEON}},
+	streams: streams{bytes: 16, rows: 4, kernel: [kinds + 1][2][]stream{dotsF32NEON, dotsBF16NEON, dotsF16NEON, dotsF64NEON}},
 	vectors: vectorsNEON(),
 }
 

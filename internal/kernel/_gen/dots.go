@@ -53,40 +53,44 @@ func (f *file) sumAcross(s isa, i, t int) {
 	f.VADDPS(xmm[t], xmm[i], xmm[i])
 }
 
-// sumFour leaves the sums of four float32 vectors, i and those step apart after
-// it, in the first four lanes of vector i, each added up in sumAcross's order; t
-// is free, and K1 has every fourth bit set.
-func (f *file) sumFour(i, step, t int) {
-	first, second := zmm[i], zmm[i+2*step]
-	for _, p := range [3][2]reg.VecPhysical{{first, zmm[i+step]}, {second, zmm[i+3*step]}, {first, second}} {
-		lo, hi := operand.U8(0x44), operand.U8(0xee)
-		if p[1] == second {
-			lo, hi = 0x88, 0xdd
-		}
-		f.VSHUFF32X4(hi, p[1], p[0], zmm[t])
-		f.VSHUFF32X4(lo, p[1], p[0], p[0])
-		f.VADDPS(zmm[t], p[0], p[0])
+// sumRows leaves the sums of up to four float32 vectors in the first lanes of the
+// first, each added up in sumAcross's order; t is free, and K1 has every fourth
+// bit set.
+func (f *file) sumRows(vectors []int, t int) {
+	v := func(i int) reg.VecPhysical { return zmm[vectors[min(i, len(vectors)-1)]] }
+	pair := func(lo, hi operand.U8, a, b reg.VecPhysical) {
+		f.VSHUFF32X4(hi, b, a, zmm[t])
+		f.VSHUFF32X4(lo, b, a, a)
+		f.VADDPS(zmm[t], a, a)
 	}
+	pair(0x44, 0xee, v(0), v(1))
+	pair(0x44, 0xee, v(2), v(3))
+	pair(0x88, 0xdd, v(0), v(2))
 	for _, order := range []operand.U8{0x4e, 0xb1} {
-		f.VPERMILPS(order, first, zmm[t])
-		f.VADDPS(zmm[t], first, first)
+		f.VPERMILPS(order, v(0), zmm[t])
+		f.VADDPS(zmm[t], v(0), v(0))
 	}
-	f.VCOMPRESSPS(first, reg.K1, first)
+	f.VCOMPRESSPS(v(0), reg.K1, v(0))
 }
 
 // genDots writes the kernels that multiply a few rows of x with every row of a
 // stored weight, several weight rows at a time.
 func genDots(dir string, s isa) error {
 	f := newFile("dots_" + lower(s.name))
-	most, group := 6, 4
+	// By rows of x, the rows of w whose sums fill the registers.
+	groups := []int{4, 4, 4, 4, 4, 4, 3, 3}
 	if !s.wide() {
-		most, group = 4, 2
+		groups = []int{2, 2, 2, 2}
 	}
 	for _, src := range []source{fromF32, fromBF16, fromF16, fromF64} {
-		table := fmt.Sprintf("// dots%s%s holds the kernels by rows of x, for single rows of w and for groups.\nvar dots%s%s = [2][]func(*dots){\n", src.name, s.name, src.name, s.name)
-		for _, r := range []int{1, group} {
-			table += "\t{\n\t\tnil,\n"
-			for x := 1; x <= most; x++ {
+		table := fmt.Sprintf("// dots%s%s holds the kernels by rows of x, for single rows of w and for groups.\nvar dots%s%s = [2][]stream{\n", src.name, s.name, src.name, s.name)
+		for _, single := range []bool{true, false} {
+			table += "\t{\n\t\t{},\n"
+			for i, r := range groups {
+				x := i + 1
+				if single {
+					r = 1
+				}
 				name := fmt.Sprintf("dots%s%sx%dx%d", src.name, s.name, x, r)
 				f.text(name, fmt.Sprintf("multiplies %d rows of x with groups of %d rows of w.", x, r), "(d *dots)")
 				if x == 1 && r == 1 {
@@ -94,7 +98,7 @@ func genDots(dir string, s isa) error {
 				} else {
 					f.dotsKernel(s, src, x, r)
 				}
-				table += "\t\t" + name + ",\n"
+				table += fmt.Sprintf("\t\t{%d, %s},\n", r, name)
 			}
 			table += "\t},\n"
 		}
@@ -122,10 +126,13 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	pw, groups := field(dotsW), field(dotsGroups)
 	wRow, xRow := field(dotsWRow), field(dotsXRow)
 	out, outRow := field(dotsOut), field(dotsOutRow)
-	if e == f32 && s.wide() && wn == 4 {
+	together := e == f32 && s.wide() && wn > 1
+	if together {
 		lanes := f.GP64()
 		f.MOVQ(operand.U32(0x1111), lanes)
 		f.KMOVW(lanes.As32(), reg.K1)
+		f.MOVQ(operand.U32(1<<wn-1), lanes)
+		f.KMOVW(lanes.As32(), reg.K2)
 	}
 	group, step := f.fresh("group"), f.fresh("step")
 	f.Label(group)
@@ -133,7 +140,7 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	f.MOVQ(pw, q)
 	ws, xs := f.newRows(q, wRow, wn), f.newRows(px, xRow, xn)
 	ahead := f.GP64()
-	f.LEAQ(idx(pw, wRow, wn, 0), ahead)
+	f.skip(pw, wRow, wn, ahead)
 	if wn == 1 {
 		f.MOVQ(pw, ahead)
 		f.ADDQ(operand.I32(2048), ahead)
@@ -165,9 +172,13 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	po := f.GP64()
 	f.MOVQ(out, po)
 	for x := range xn {
-		if e == f32 && s.wide() && wn == 4 {
-			f.sumFour(acc(0, x), xn, wn*xn)
-			f.VMOVUPS(xmm[acc(0, x)], at(po, 0))
+		if together {
+			sums := make([]int, wn)
+			for w := range sums {
+				sums[w] = acc(w, x)
+			}
+			f.sumRows(sums, wn*xn)
+			f.VMOVUPS(xmm[sums[0]], reg.K2, at(po, 0))
 			f.ADDQ(outRow, po)
 			continue
 		}
@@ -183,11 +194,22 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 		f.ADDQ(outRow, po)
 	}
 	f.ADDQ(operand.I32(e.bytes*wn), out)
-	f.LEAQ(idx(pw, wRow, wn, 0), pw)
+	f.skip(pw, wRow, wn, pw)
 	f.DECQ(groups)
 	f.JNZ(operand.LabelRef(group))
 	f.VZEROUPPER()
 	f.RET()
+}
+
+// skip adds n strides to base.
+func (f *file) skip(base, stride reg.Register, n int, dst reg.Register) {
+	if n%2 == 1 {
+		f.LEAQ(idx(base, stride, 1, 0), dst)
+		base = dst
+	}
+	if n > 1 {
+		f.LEAQ(idx(base, stride, n/2*2, 0), dst)
+	}
 }
 
 // dotKernel is dotsKernel for one row of x and rows of w one by one: w is read

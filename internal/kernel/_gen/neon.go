@@ -77,11 +77,11 @@ func genNEON(dir string) error {
 		}
 	}
 	for _, src := range []source{fromF32, fromBF16, fromF16, fromF64} {
-		fmt.Fprintf(&n.decls, "var dots%sNEON = [2][]func(*dots){\n", src.name)
+		fmt.Fprintf(&n.decls, "var dots%sNEON = [2][]stream{\n", src.name)
 		for _, w := range []int{1, 4} {
-			fmt.Fprint(&n.decls, "\t{\n\t\tnil,\n")
+			fmt.Fprint(&n.decls, "\t{\n\t\t{},\n")
 			for x := 1; x <= 4; x++ {
-				fmt.Fprintf(&n.decls, "\t\tdots%sNEONx%dx%d,\n", src.name, x, w)
+				fmt.Fprintf(&n.decls, "\t\t{%d, dots%sNEONx%dx%d},\n", w, src.name, x, w)
 			}
 			fmt.Fprint(&n.decls, "\t},\n")
 		}
