@@ -48,9 +48,14 @@ func (o operator) streamed() operator {
 // cache, where workers share out two products better than one that reads once.
 const cachedElements = 6 << 20
 
+// fewRows is up to how many rows of x the product x·aᵀ streams a past them, where
+// the caches may hold a, and half of it up to how many both products do together.
+const fewRows = 16
+
 // both computes t [b,n] = q [b,p]·W + beta·t and w [b,p] = t·Wᵀ.
 func (o operator) both(t, w, q Matrix, beta float32) {
-	if o.trans && o.side() > cachedSide && o.p*o.n > cachedElements {
+	large := o.side() > cachedSide && o.p*o.n > cachedElements
+	if o.trans && (large || q.Rows <= fewRows/2 && o.side() <= cachedSide) {
 		*o.columns += 2 * q.Rows
 		kernel.GemmGram(o.workers, q, o.a, beta, t, w)
 		return
@@ -78,10 +83,6 @@ func (o operator) forward(dst, q Matrix) { o.product(dst, q, o.trans) }
 
 // backward computes dst [b,p] = t [b,n]·Wᵀ.
 func (o operator) backward(dst, t Matrix) { o.product(dst, t, !o.trans) }
-
-// fewRows is up to how many rows of x the product x·aᵀ streams a past them, where
-// the caches may hold a.
-const fewRows = 16
 
 // product computes dst = x·a, or x·aᵀ; that, for more than a few rows, as
 // (a·xᵀ)ᵀ, with the large matrix as the operand that is read by rows.

@@ -120,8 +120,11 @@ func (p Problem) taskWorkers(workers int) int {
 // stream computes the columns of C that belong to task t.
 func (p Problem) stream(t int) {
 	n := p.taskRows()
-	lo := t * n
-	hi := min(lo+n, p.W.Rows)
+	p.columns(t*n, min((t+1)*n, p.W.Rows))
+}
+
+// columns computes columns [lo, hi) of C.
+func (p Problem) columns(lo, hi int) {
 	if p.Beta == 0 {
 		p.dots(p.C.Slice(0, p.C.Rows, lo, hi), lo, hi)
 		return

@@ -29,13 +29,48 @@ func GemmGram(workers int, x, a Matrix, beta float32, t, w Matrix) {
 		scaleRows(w.Data, w.Stride, w.Rows, w.Cols, 0)
 		return
 	}
+	if x.Rows < active.f32.lanes && a.Stride == a.Cols {
+		if p := (Problem{C: t, X: x, W: WeightOf(a), Beta: beta}); p.streams() {
+			p.gram(workers, a, w)
+			return
+		}
+	}
 	newGram(active.f32, x, a, beta, t, w).run(workers)
+}
+
+// gram is GemmGram for an x of fewer rows than a vector has lanes: parts of a
+// stream past them and, while the caches hold them, go into the second product.
+func (p Problem) gram(workers int, a, w Matrix) {
+	b := p.X.Rows
+	rows := max(1, gramBytes/(4*a.Cols)/active.streams.rows) * active.streams.rows
+	parts, length := blocks(a.Rows, max(rows, (a.Rows+gramParts-1)/gramParts), rows)
+	sums := buffer[float32](&active.f32.sums, parts*b*a.Cols)
+	defer active.f32.sums.Put(sums)
+	parallel.Stages(workers, func(stage, i int) {
+		if stage == 1 {
+			row := w.Row(i)
+			copy(row, (*sums)[i*a.Cols:])
+			for part := 1; part < parts; part++ {
+				Axpy(1, (*sums)[(part*b+i)*a.Cols:][:a.Cols], row)
+			}
+			return
+		}
+		sum := Of(b, a.Cols, (*sums)[i*b*a.Cols:(i+1)*b*a.Cols])
+		beta := float32(0)
+		for lo, end := i*length, min((i+1)*length, a.Rows); lo < end; lo += rows {
+			hi := min(lo+rows, end)
+			p.columns(lo, hi)
+			Gemm(1, false, false, 1, p.C.Slice(0, b, lo, hi), a.Slice(lo, hi, 0, a.Cols), beta, sum)
+			beta = 1
+		}
+	}, parts, b)
 }
 
 const (
 	gramBytes = 576 << 10 // of a, about, that are multiplied again while the caches hold them
 	gramK     = 512       // most k of a tile of the first product: a panel of xᵀ stays in the nearest cache
 	gramPart  = 2048      // rows of a whose share of w is summed on its own
+	gramParts = 16        // most shares of w, where x has few rows
 )
 
 // gram is one [GemmGram]. Rows of a are taken in blocks: a block is read for

@@ -294,7 +294,7 @@ func testGemmWeight(t *testing.T) {
 		for _, cols := range []int{0, 1, 31, 64, 65, 96, 127, 130, 400} {
 			for _, rows := range []int{0, 1, 3, 4, 7, 40, 65} {
 				w, wf := weight(uint64(cols+rows), rows, cols, d)
-				for _, n := range []int{0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 16, 17, 40} {
+				for _, n := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 40} {
 					if n > 13 && rows*cols > 100*130 {
 						continue
 					}
