@@ -106,6 +106,7 @@ func (a *app) runFuse(ctx context.Context, args []string, opt engine.Options, ou
 		return a.print(planned(plan, a.workers), func(w io.Writer) { printPlan(w, plan, a.workers) })
 	}
 	debug.SetMemoryLimit(min(debug.SetMemoryLimit(-1), plan.PeakMemory(a.workers)))
+	debug.SetGCPercent(-1) // nothing is collected before it is needed
 	res, err := engine.Run(ctx, in, plan, part, filepath.Clean(out), a.workers, a.progress())
 	if err != nil {
 		return err

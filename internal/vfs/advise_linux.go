@@ -22,15 +22,16 @@ func advise(b []byte, a advice) {
 	}
 }
 
-// cached reports whether most pages of b, which starts at one, are in memory.
-func cached(b []byte) bool {
+// cached returns the share of the pages of b, which starts at one, that are in
+// memory.
+func cached(b []byte) float64 {
 	const step = 1 << 16 // pages
 	var in [step]byte
 	pages, found := 0, 0
 	for len(b) > 0 {
 		n := min(len(b), step*int(pageSize))
 		if _, _, errno := unix.Syscall(unix.SYS_MINCORE, start(b), uintptr(n), uintptr(unsafe.Pointer(&in))); errno != 0 {
-			return true
+			return 1
 		}
 		k := (n + int(pageSize) - 1) / int(pageSize)
 		for _, p := range in[:k] {
@@ -38,5 +39,5 @@ func cached(b []byte) bool {
 		}
 		pages, b = pages+k, b[n:]
 	}
-	return 2*found > pages
+	return float64(found) / float64(pages)
 }

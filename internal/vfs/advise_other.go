@@ -14,5 +14,6 @@ func advise(b []byte, a advice) {
 	_ = unix.Madvise(b, how)
 }
 
-// cached is unknown here: what is said to be in memory is never dropped.
-func cached([]byte) bool { return true }
+// cached is unknown here: what is said to be in memory is never dropped, but is
+// to be read all the same.
+func cached([]byte) float64 { return 0.99 }

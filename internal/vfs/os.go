@@ -70,6 +70,19 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
+// longWrite is from how many bytes the disk is kept busy while more is computed.
+const longWrite = 1 << 20
+
+// WriteAt writes p; what is long begins its way to the disk at once, so that
+// Sync finds little left.
+func (f osFile) WriteAt(p []byte, off int64) (n int, err error) {
+	n, err = f.File.WriteAt(p, off)
+	if n >= longWrite {
+		writeBehind(f.File, off, n)
+	}
+	return n, err
+}
+
 func (f osFile) Map() (*Mapping, error) {
 	size, err := f.Size()
 	if err != nil {

@@ -76,7 +76,7 @@ var ErrLocked = errors.New("locked by another process")
 type Mapping struct {
 	data   []byte
 	advise func(b []byte, a advice)
-	cached func(b []byte) bool // whether most of it is in memory
+	cached func(b []byte) float64 // the share of it that is in memory
 	unmap  func([]byte) error
 }
 
@@ -101,18 +101,21 @@ func (m *Mapping) Prefetch(off, n int64) { m.hint(off, n, willNeed) }
 // Release is described with Prefetch.
 func (m *Mapping) Release(off, n int64) { m.hint(off, n, dontNeed) }
 
-// Load reads [off, off+n) and maps it, so that nobody who touches it waits, and
-// reports whether most of it was not in memory before. Drop undoes that: it
-// lets go of the pages and of the system's copy of them, which leaves memory to
-// what is read next. Both are advice.
+// Load reads [off, off+n) and maps it where it is not in memory, so that nobody
+// who touches it waits, and reports whether that was most of it. Drop undoes
+// that: it lets go of the pages and of the system's copy of them, which leaves
+// memory to what is read next. Both are advice.
 func (m *Mapping) Load(off, n int64) (cold bool) {
+	var share float64
 	if m.cached != nil && off >= 0 && n > 0 && n <= int64(len(m.data))-off {
 		lo := off &^ (pageSize - 1)
-		cold = !m.cached(m.data[lo : off+n])
+		if share = m.cached(m.data[lo : off+n]); share == 1 {
+			return false // faults map it for less
+		}
 	}
 	m.hint(off, n, willNeed) // all of it is asked for at once
 	m.hint(off, n, load)
-	return cold
+	return m.cached != nil && share < 0.5
 }
 
 // Drop is described with Load.
