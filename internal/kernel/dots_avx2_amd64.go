@@ -4,7 +4,7 @@
 
 package kernel
 
-// dotsF32AVX2x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF32AVX2x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF32AVX2x1x1(d *dots)
@@ -24,7 +24,7 @@ func dotsF32AVX2x3x1(d *dots)
 //go:noescape
 func dotsF32AVX2x4x1(d *dots)
 
-// dotsF32AVX2x1x2 multiplies 1 rows of x with groups of 2 rows of w.
+// dotsF32AVX2x1x2 multiplies a row of x with 2 runs of rows of w.
 //
 //go:noescape
 func dotsF32AVX2x1x2(d *dots)
@@ -62,7 +62,7 @@ var dotsF32AVX2 = [2][]stream{
 	},
 }
 
-// dotsBF16AVX2x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsBF16AVX2x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsBF16AVX2x1x1(d *dots)
@@ -82,7 +82,7 @@ func dotsBF16AVX2x3x1(d *dots)
 //go:noescape
 func dotsBF16AVX2x4x1(d *dots)
 
-// dotsBF16AVX2x1x2 multiplies 1 rows of x with groups of 2 rows of w.
+// dotsBF16AVX2x1x2 multiplies a row of x with 2 runs of rows of w.
 //
 //go:noescape
 func dotsBF16AVX2x1x2(d *dots)
@@ -120,7 +120,7 @@ var dotsBF16AVX2 = [2][]stream{
 	},
 }
 
-// dotsF16AVX2x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF16AVX2x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF16AVX2x1x1(d *dots)
@@ -140,7 +140,7 @@ func dotsF16AVX2x3x1(d *dots)
 //go:noescape
 func dotsF16AVX2x4x1(d *dots)
 
-// dotsF16AVX2x1x2 multiplies 1 rows of x with groups of 2 rows of w.
+// dotsF16AVX2x1x2 multiplies a row of x with 2 runs of rows of w.
 //
 //go:noescape
 func dotsF16AVX2x1x2(d *dots)
@@ -178,7 +178,7 @@ var dotsF16AVX2 = [2][]stream{
 	},
 }
 
-// dotsF64AVX2x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF64AVX2x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF64AVX2x1x1(d *dots)
@@ -198,7 +198,7 @@ func dotsF64AVX2x3x1(d *dots)
 //go:noescape
 func dotsF64AVX2x4x1(d *dots)
 
-// dotsF64AVX2x1x2 multiplies 1 rows of x with groups of 2 rows of w.
+// dotsF64AVX2x1x2 multiplies a row of x with 2 runs of rows of w.
 //
 //go:noescape
 func dotsF64AVX2x1x2(d *dots)

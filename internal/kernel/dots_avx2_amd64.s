@@ -7,49 +7,53 @@
 // func dotsF32AVX2x1x1(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF32AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
 row1:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, DI
+	SUBQ   $+4, R8
 	JLT    tail3
 
 quad2:
-	VMOVUPS     (R9), Y4
-	VFMADD231PS (R8), Y4, Y0
-	PREFETCHT0  4096(R9)
-	VMOVUPS     32(R9), Y5
-	VFMADD231PS 32(R8), Y5, Y1
-	VMOVUPS     64(R9), Y6
-	VFMADD231PS 64(R8), Y6, Y2
-	PREFETCHT0  4160(R9)
-	VMOVUPS     96(R9), Y7
-	VFMADD231PS 96(R8), Y7, Y3
+	VMOVUPS     (DI), Y5
+	VFMADD231PS (R9), Y5, Y0
+	PREFETCHT0  2048(DI)
+	VMOVUPS     32(DI), Y6
+	VFMADD231PS 32(R9), Y6, Y1
+	VMOVUPS     64(DI), Y7
+	VFMADD231PS 64(R9), Y7, Y2
+	PREFETCHT0  2112(DI)
+	VMOVUPS     96(DI), Y8
+	VFMADD231PS 96(R9), Y8, Y3
+	ADDQ        $+128, DI
 	ADDQ        $+128, R9
-	ADDQ        $+128, R8
-	SUBQ        $+4, DI
+	SUBQ        $+4, R8
 	JGE         quad2
 
 tail3:
-	ADDQ $+4, DI
+	ADDQ $+4, R8
 	JZ   done5
 
 single4:
-	VMOVUPS     (R9), Y4
-	VFMADD231PS (R8), Y4, Y0
+	VMOVUPS     (DI), Y5
+	VFMADD231PS (R9), Y5, Y0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+32, DI
 	ADDQ        $+32, R9
-	ADDQ        $+32, R8
-	DECQ        DI
+	DECQ        R8
 	JNZ         single4
 
 done5:
@@ -278,55 +282,92 @@ step11:
 // func dotsF32AVX2x1x2(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF32AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
 
-group12:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*2), R11
+row12:
+	MOVQ   48(AX), R10
+	MOVQ   (AX), R11
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	SUBQ   $+4, R10
+	JLT    tail14
 
-step13:
-	VMOVUPS      (R10), Y2
-	VMOVUPS      (R10)(BX*1), Y3
-	VMOVUPS      (R9), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(BX*1)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+32, R9
-	DECQ         R8
-	JNZ          step13
-	MOVQ         SI, R8
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0x4e, X0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0xb1, X0, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R8)
-	VEXTRACTF128 $0x01, Y1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0x4e, X1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0xb1, X1, X2
-	VADDPS       X2, X1, X1
-	VMOVSS       X1, 4(R8)
-	ADDQ         DI, R8
-	ADDQ         $+8, SI
-	LEAQ         (CX)(BX*2), CX
+quad13:
+	VMOVUPS     (R11), Y8
+	VFMADD231PS (R9), Y8, Y0
+	PREFETCHT0  2048(R9)
+	VFMADD231PS (R9)(DI*1), Y8, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	VMOVUPS     32(R11), Y8
+	VFMADD231PS 32(R9), Y8, Y1
+	VFMADD231PS 32(R9)(DI*1), Y8, Y5
+	VMOVUPS     64(R11), Y8
+	VFMADD231PS 64(R9), Y8, Y2
+	PREFETCHT0  2112(R9)
+	VFMADD231PS 64(R9)(DI*1), Y8, Y6
+	PREFETCHT0  2112(R9)(DI*1)
+	VMOVUPS     96(R11), Y8
+	VFMADD231PS 96(R9), Y8, Y3
+	VFMADD231PS 96(R9)(DI*1), Y8, Y7
+	ADDQ        $+128, R9
+	ADDQ        $+128, R11
+	SUBQ        $+4, R10
+	JGE         quad13
+
+tail14:
+	ADDQ $+4, R10
+	JZ   done16
+
+single15:
+	VMOVUPS     (R11), Y8
+	VFMADD231PS (R9), Y8, Y0
+	PREFETCHT0  2048(R9)
+	VFMADD231PS (R9)(DI*1), Y8, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	ADDQ        $+32, R9
+	ADDQ        $+32, R11
+	DECQ        R10
+	JNZ         single15
+
+done16:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x4e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0xb1, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (SI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0x4e, X4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0xb1, X4, X5
+	VADDPS       X5, X4, X4
+	VMOVSS       X4, (SI)(R8*1)
+	ADDQ         $+4, SI
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group12
+	JNZ          row12
 	VZEROUPPER
 	RET
 
@@ -341,7 +382,7 @@ TEXT ·dotsF32AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group14:
+group17:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -351,7 +392,7 @@ group14:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step15:
+step18:
 	VMOVUPS      (R11), Y4
 	VMOVUPS      (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -366,7 +407,7 @@ step15:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step15
+	JNZ          step18
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -401,7 +442,7 @@ step15:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group14
+	JNZ          group17
 	VZEROUPPER
 	RET
 
@@ -416,7 +457,7 @@ TEXT ·dotsF32AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group16:
+group19:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -428,7 +469,7 @@ group16:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step17:
+step20:
 	VMOVUPS      (R11), Y6
 	VMOVUPS      (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -446,7 +487,7 @@ step17:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step17
+	JNZ          step20
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -496,7 +537,7 @@ step17:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group16
+	JNZ          group19
 	VZEROUPPER
 	RET
 
@@ -511,7 +552,7 @@ TEXT ·dotsF32AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group18:
+group21:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -526,7 +567,7 @@ group18:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step19:
+step22:
 	VMOVUPS      (R11), Y8
 	VMOVUPS      (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -547,7 +588,7 @@ step19:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step19
+	JNZ          step22
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -612,79 +653,83 @@ step19:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group18
+	JNZ          group21
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX2x1x1(d *byte)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotsBF16AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
-row20:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row23:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, DI
-	JLT    tail22
+	SUBQ   $+4, R8
+	JLT    tail25
 
-quad21:
-	VPMOVZXWD   (R9), Y4
-	VPSLLD      $0x10, Y4, Y4
-	VFMADD231PS (R8), Y4, Y0
-	VPMOVZXWD   16(R9), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VFMADD231PS 32(R8), Y5, Y0
-	PREFETCHT0  4096(R9)
-	VPMOVZXWD   32(R9), Y6
+quad24:
+	VPMOVZXWD   (DI), Y6
 	VPSLLD      $0x10, Y6, Y6
-	VFMADD231PS 64(R8), Y6, Y1
-	VPMOVZXWD   48(R9), Y7
+	VFMADD231PS (R9), Y6, Y0
+	VPMOVZXWD   16(DI), Y7
 	VPSLLD      $0x10, Y7, Y7
-	VFMADD231PS 96(R8), Y7, Y1
-	VPMOVZXWD   64(R9), Y8
+	VFMADD231PS 32(R9), Y7, Y0
+	PREFETCHT0  2048(DI)
+	VPMOVZXWD   32(DI), Y8
 	VPSLLD      $0x10, Y8, Y8
-	VFMADD231PS 128(R8), Y8, Y2
-	VPMOVZXWD   80(R9), Y9
+	VFMADD231PS 64(R9), Y8, Y1
+	VPMOVZXWD   48(DI), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS 160(R8), Y9, Y2
-	PREFETCHT0  4160(R9)
-	VPMOVZXWD   96(R9), Y10
+	VFMADD231PS 96(R9), Y9, Y1
+	VPMOVZXWD   64(DI), Y10
 	VPSLLD      $0x10, Y10, Y10
-	VFMADD231PS 192(R8), Y10, Y3
-	VPMOVZXWD   112(R9), Y11
+	VFMADD231PS 128(R9), Y10, Y2
+	VPMOVZXWD   80(DI), Y11
 	VPSLLD      $0x10, Y11, Y11
-	VFMADD231PS 224(R8), Y11, Y3
-	ADDQ        $+128, R9
-	ADDQ        $+256, R8
-	SUBQ        $+4, DI
-	JGE         quad21
+	VFMADD231PS 160(R9), Y11, Y2
+	PREFETCHT0  2112(DI)
+	VPMOVZXWD   96(DI), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS 192(R9), Y12, Y3
+	VPMOVZXWD   112(DI), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS 224(R9), Y13, Y3
+	ADDQ        $+128, DI
+	ADDQ        $+256, R9
+	SUBQ        $+4, R8
+	JGE         quad24
 
-tail22:
-	ADDQ $+4, DI
-	JZ   done24
+tail25:
+	ADDQ $+4, R8
+	JZ   done27
 
-single23:
-	VPMOVZXWD   (R9), Y4
-	VPSLLD      $0x10, Y4, Y4
-	VFMADD231PS (R8), Y4, Y0
-	VPMOVZXWD   16(R9), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VFMADD231PS 32(R8), Y5, Y0
-	ADDQ        $+32, R9
-	ADDQ        $+64, R8
-	DECQ        DI
-	JNZ         single23
+single26:
+	VPMOVZXWD   (DI), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VFMADD231PS (R9), Y6, Y0
+	VPMOVZXWD   16(DI), Y7
+	VPSLLD      $0x10, Y7, Y7
+	VFMADD231PS 32(R9), Y7, Y0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+32, DI
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         single26
 
-done24:
+done27:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -698,7 +743,7 @@ done24:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row20
+	JNZ          row23
 	VZEROUPPER
 	RET
 
@@ -713,7 +758,7 @@ TEXT ·dotsBF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group25:
+group28:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -723,7 +768,7 @@ group25:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step26:
+step29:
 	VPMOVZXWD    (R11), Y2
 	VPSLLD       $0x10, Y2, Y2
 	VMOVUPS      (R10), Y3
@@ -741,7 +786,7 @@ step26:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step26
+	JNZ          step29
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -762,7 +807,7 @@ step26:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group25
+	JNZ          group28
 	VZEROUPPER
 	RET
 
@@ -777,7 +822,7 @@ TEXT ·dotsBF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group27:
+group30:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -788,7 +833,7 @@ group27:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step28:
+step31:
 	VPMOVZXWD    (R11), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VMOVUPS      (R10), Y4
@@ -810,7 +855,7 @@ step28:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step28
+	JNZ          step31
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
@@ -839,7 +884,7 @@ step28:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group27
+	JNZ          group30
 	VZEROUPPER
 	RET
 
@@ -854,7 +899,7 @@ TEXT ·dotsBF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group29:
+group32:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -867,7 +912,7 @@ group29:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step30:
+step33:
 	VPMOVZXWD    (R11), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VMOVUPS      (R10), Y5
@@ -893,7 +938,7 @@ step30:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step30
+	JNZ          step33
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -930,71 +975,154 @@ step30:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group29
+	JNZ          group32
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX2x1x2(d *byte)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotsBF16AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
 
-group31:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*2), R11
+row34:
+	MOVQ   48(AX), R10
+	MOVQ   (AX), R11
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	SUBQ   $+4, R10
+	JLT    tail36
 
-step32:
-	VPMOVZXWD    (R10), Y2
-	VPSLLD       $0x10, Y2, Y2
-	VPMOVZXWD    (R10)(BX*1), Y3
-	VPSLLD       $0x10, Y3, Y3
-	VMOVUPS      (R9), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	VPMOVZXWD    16(R10), Y2
-	VPSLLD       $0x10, Y2, Y2
-	VPMOVZXWD    16(R10)(BX*1), Y3
-	VPSLLD       $0x10, Y3, Y3
-	VMOVUPS      32(R9), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(BX*1)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+64, R9
-	DECQ         R8
-	JNZ          step32
-	MOVQ         SI, R8
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0x4e, X0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0xb1, X0, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R8)
-	VEXTRACTF128 $0x01, Y1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0x4e, X1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0xb1, X1, X2
-	VADDPS       X2, X1, X1
-	VMOVSS       X1, 4(R8)
-	ADDQ         DI, R8
-	ADDQ         $+8, SI
-	LEAQ         (CX)(BX*2), CX
+quad35:
+	VMOVUPS     (R11), Y8
+	VMOVUPS     32(R11), Y9
+	VPMOVZXWD   (R9), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y8, Y10, Y0
+	VPMOVZXWD   16(R9), Y11
+	VPSLLD      $0x10, Y11, Y11
+	VFMADD231PS Y9, Y11, Y0
+	PREFETCHT0  2048(R9)
+	VPMOVZXWD   (R9)(DI*1), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS Y8, Y12, Y4
+	VPMOVZXWD   16(R9)(DI*1), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS Y9, Y13, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	VMOVUPS     64(R11), Y8
+	VMOVUPS     96(R11), Y9
+	VPMOVZXWD   32(R9), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS Y8, Y14, Y1
+	VPMOVZXWD   48(R9), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS Y9, Y15, Y1
+	VPMOVZXWD   32(R9)(DI*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y8, Y10, Y5
+	VPMOVZXWD   48(R9)(DI*1), Y11
+	VPSLLD      $0x10, Y11, Y11
+	VFMADD231PS Y9, Y11, Y5
+	VMOVUPS     128(R11), Y8
+	VMOVUPS     160(R11), Y9
+	VPMOVZXWD   64(R9), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS Y8, Y12, Y2
+	VPMOVZXWD   80(R9), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS Y9, Y13, Y2
+	PREFETCHT0  2112(R9)
+	VPMOVZXWD   64(R9)(DI*1), Y14
+	VPSLLD      $0x10, Y14, Y14
+	VFMADD231PS Y8, Y14, Y6
+	VPMOVZXWD   80(R9)(DI*1), Y15
+	VPSLLD      $0x10, Y15, Y15
+	VFMADD231PS Y9, Y15, Y6
+	PREFETCHT0  2112(R9)(DI*1)
+	VMOVUPS     192(R11), Y8
+	VMOVUPS     224(R11), Y9
+	VPMOVZXWD   96(R9), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y8, Y10, Y3
+	VPMOVZXWD   112(R9), Y11
+	VPSLLD      $0x10, Y11, Y11
+	VFMADD231PS Y9, Y11, Y3
+	VPMOVZXWD   96(R9)(DI*1), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS Y8, Y12, Y7
+	VPMOVZXWD   112(R9)(DI*1), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS Y9, Y13, Y7
+	ADDQ        $+128, R9
+	ADDQ        $+256, R11
+	SUBQ        $+4, R10
+	JGE         quad35
+
+tail36:
+	ADDQ $+4, R10
+	JZ   done38
+
+single37:
+	VMOVUPS     (R11), Y8
+	VMOVUPS     32(R11), Y9
+	VPMOVZXWD   (R9), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VFMADD231PS Y8, Y10, Y0
+	VPMOVZXWD   16(R9), Y11
+	VPSLLD      $0x10, Y11, Y11
+	VFMADD231PS Y9, Y11, Y0
+	PREFETCHT0  2048(R9)
+	VPMOVZXWD   (R9)(DI*1), Y12
+	VPSLLD      $0x10, Y12, Y12
+	VFMADD231PS Y8, Y12, Y4
+	VPMOVZXWD   16(R9)(DI*1), Y13
+	VPSLLD      $0x10, Y13, Y13
+	VFMADD231PS Y9, Y13, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	ADDQ        $+32, R9
+	ADDQ        $+64, R11
+	DECQ        R10
+	JNZ         single37
+
+done38:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x4e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0xb1, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (SI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0x4e, X4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0xb1, X4, X5
+	VADDPS       X5, X4, X4
+	VMOVSS       X4, (SI)(R8*1)
+	ADDQ         $+4, SI
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group31
+	JNZ          row34
 	VZEROUPPER
 	RET
 
@@ -1009,7 +1137,7 @@ TEXT ·dotsBF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group33:
+group39:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1019,7 +1147,7 @@ group33:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step34:
+step40:
 	VPMOVZXWD    (R11), Y4
 	VPSLLD       $0x10, Y4, Y4
 	VPMOVZXWD    (R11)(BX*1), Y5
@@ -1046,7 +1174,7 @@ step34:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step34
+	JNZ          step40
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1081,7 +1209,7 @@ step34:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group33
+	JNZ          group39
 	VZEROUPPER
 	RET
 
@@ -1096,7 +1224,7 @@ TEXT ·dotsBF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group35:
+group41:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1108,7 +1236,7 @@ group35:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step36:
+step42:
 	VPMOVZXWD    (R11), Y6
 	VPSLLD       $0x10, Y6, Y6
 	VPMOVZXWD    (R11)(BX*1), Y7
@@ -1141,7 +1269,7 @@ step36:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step36
+	JNZ          step42
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -1191,7 +1319,7 @@ step36:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group35
+	JNZ          group41
 	VZEROUPPER
 	RET
 
@@ -1206,7 +1334,7 @@ TEXT ·dotsBF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group37:
+group43:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1221,7 +1349,7 @@ group37:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step38:
+step44:
 	VPMOVZXWD    (R11), Y8
 	VPSLLD       $0x10, Y8, Y8
 	VPMOVZXWD    (R11)(BX*1), Y9
@@ -1260,7 +1388,7 @@ step38:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step38
+	JNZ          step44
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -1325,69 +1453,73 @@ step38:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group37
+	JNZ          group43
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX2x1x1(d *byte)
 // Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dotsF16AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
-row39:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row45:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, DI
-	JLT    tail41
+	SUBQ   $+4, R8
+	JLT    tail47
 
-quad40:
-	VCVTPH2PS   (R9), Y4
-	VFMADD231PS (R8), Y4, Y0
-	VCVTPH2PS   16(R9), Y5
-	VFMADD231PS 32(R8), Y5, Y0
-	PREFETCHT0  4096(R9)
-	VCVTPH2PS   32(R9), Y6
-	VFMADD231PS 64(R8), Y6, Y1
-	VCVTPH2PS   48(R9), Y7
-	VFMADD231PS 96(R8), Y7, Y1
-	VCVTPH2PS   64(R9), Y8
-	VFMADD231PS 128(R8), Y8, Y2
-	VCVTPH2PS   80(R9), Y9
-	VFMADD231PS 160(R8), Y9, Y2
-	PREFETCHT0  4160(R9)
-	VCVTPH2PS   96(R9), Y10
-	VFMADD231PS 192(R8), Y10, Y3
-	VCVTPH2PS   112(R9), Y11
-	VFMADD231PS 224(R8), Y11, Y3
-	ADDQ        $+128, R9
-	ADDQ        $+256, R8
-	SUBQ        $+4, DI
-	JGE         quad40
+quad46:
+	VCVTPH2PS   (DI), Y6
+	VFMADD231PS (R9), Y6, Y0
+	VCVTPH2PS   16(DI), Y7
+	VFMADD231PS 32(R9), Y7, Y0
+	PREFETCHT0  2048(DI)
+	VCVTPH2PS   32(DI), Y8
+	VFMADD231PS 64(R9), Y8, Y1
+	VCVTPH2PS   48(DI), Y9
+	VFMADD231PS 96(R9), Y9, Y1
+	VCVTPH2PS   64(DI), Y10
+	VFMADD231PS 128(R9), Y10, Y2
+	VCVTPH2PS   80(DI), Y11
+	VFMADD231PS 160(R9), Y11, Y2
+	PREFETCHT0  2112(DI)
+	VCVTPH2PS   96(DI), Y12
+	VFMADD231PS 192(R9), Y12, Y3
+	VCVTPH2PS   112(DI), Y13
+	VFMADD231PS 224(R9), Y13, Y3
+	ADDQ        $+128, DI
+	ADDQ        $+256, R9
+	SUBQ        $+4, R8
+	JGE         quad46
 
-tail41:
-	ADDQ $+4, DI
-	JZ   done43
+tail47:
+	ADDQ $+4, R8
+	JZ   done49
 
-single42:
-	VCVTPH2PS   (R9), Y4
-	VFMADD231PS (R8), Y4, Y0
-	VCVTPH2PS   16(R9), Y5
-	VFMADD231PS 32(R8), Y5, Y0
-	ADDQ        $+32, R9
-	ADDQ        $+64, R8
-	DECQ        DI
-	JNZ         single42
+single48:
+	VCVTPH2PS   (DI), Y6
+	VFMADD231PS (R9), Y6, Y0
+	VCVTPH2PS   16(DI), Y7
+	VFMADD231PS 32(R9), Y7, Y0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+32, DI
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         single48
 
-done43:
+done49:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -1401,7 +1533,7 @@ done43:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row39
+	JNZ          row45
 	VZEROUPPER
 	RET
 
@@ -1416,7 +1548,7 @@ TEXT ·dotsF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group44:
+group50:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1426,7 +1558,7 @@ group44:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step45:
+step51:
 	VCVTPH2PS    (R11), Y2
 	VMOVUPS      (R10), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -1442,7 +1574,7 @@ step45:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step45
+	JNZ          step51
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
@@ -1463,7 +1595,7 @@ step45:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group44
+	JNZ          group50
 	VZEROUPPER
 	RET
 
@@ -1478,7 +1610,7 @@ TEXT ·dotsF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group46:
+group52:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1489,7 +1621,7 @@ group46:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step47:
+step53:
 	VCVTPH2PS    (R11), Y3
 	VMOVUPS      (R10), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -1509,7 +1641,7 @@ step47:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step47
+	JNZ          step53
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
@@ -1538,7 +1670,7 @@ step47:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group46
+	JNZ          group52
 	VZEROUPPER
 	RET
 
@@ -1553,7 +1685,7 @@ TEXT ·dotsF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group48:
+group54:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1566,7 +1698,7 @@ group48:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step49:
+step55:
 	VCVTPH2PS    (R11), Y4
 	VMOVUPS      (R10), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -1590,7 +1722,7 @@ step49:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step49
+	JNZ          step55
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1627,67 +1759,134 @@ step49:
 	ADDQ         $+4, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group48
+	JNZ          group54
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX2x1x2(d *byte)
 // Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dotsF16AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
 
-group50:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*2), R11
+row56:
+	MOVQ   48(AX), R10
+	MOVQ   (AX), R11
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	SUBQ   $+4, R10
+	JLT    tail58
 
-step51:
-	VCVTPH2PS    (R10), Y2
-	VCVTPH2PS    (R10)(BX*1), Y3
-	VMOVUPS      (R9), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	VCVTPH2PS    16(R10), Y2
-	VCVTPH2PS    16(R10)(BX*1), Y3
-	VMOVUPS      32(R9), Y4
-	VFMADD231PS  Y4, Y2, Y0
-	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(BX*1)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+64, R9
-	DECQ         R8
-	JNZ          step51
-	MOVQ         SI, R8
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0x4e, X0, X2
-	VADDPS       X2, X0, X0
-	VPERMILPS    $0xb1, X0, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R8)
-	VEXTRACTF128 $0x01, Y1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0x4e, X1, X2
-	VADDPS       X2, X1, X1
-	VPERMILPS    $0xb1, X1, X2
-	VADDPS       X2, X1, X1
-	VMOVSS       X1, 4(R8)
-	ADDQ         DI, R8
-	ADDQ         $+8, SI
-	LEAQ         (CX)(BX*2), CX
+quad57:
+	VMOVUPS     (R11), Y8
+	VMOVUPS     32(R11), Y9
+	VCVTPH2PS   (R9), Y10
+	VFMADD231PS Y8, Y10, Y0
+	VCVTPH2PS   16(R9), Y11
+	VFMADD231PS Y9, Y11, Y0
+	PREFETCHT0  2048(R9)
+	VCVTPH2PS   (R9)(DI*1), Y12
+	VFMADD231PS Y8, Y12, Y4
+	VCVTPH2PS   16(R9)(DI*1), Y13
+	VFMADD231PS Y9, Y13, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	VMOVUPS     64(R11), Y8
+	VMOVUPS     96(R11), Y9
+	VCVTPH2PS   32(R9), Y14
+	VFMADD231PS Y8, Y14, Y1
+	VCVTPH2PS   48(R9), Y15
+	VFMADD231PS Y9, Y15, Y1
+	VCVTPH2PS   32(R9)(DI*1), Y10
+	VFMADD231PS Y8, Y10, Y5
+	VCVTPH2PS   48(R9)(DI*1), Y11
+	VFMADD231PS Y9, Y11, Y5
+	VMOVUPS     128(R11), Y8
+	VMOVUPS     160(R11), Y9
+	VCVTPH2PS   64(R9), Y12
+	VFMADD231PS Y8, Y12, Y2
+	VCVTPH2PS   80(R9), Y13
+	VFMADD231PS Y9, Y13, Y2
+	PREFETCHT0  2112(R9)
+	VCVTPH2PS   64(R9)(DI*1), Y14
+	VFMADD231PS Y8, Y14, Y6
+	VCVTPH2PS   80(R9)(DI*1), Y15
+	VFMADD231PS Y9, Y15, Y6
+	PREFETCHT0  2112(R9)(DI*1)
+	VMOVUPS     192(R11), Y8
+	VMOVUPS     224(R11), Y9
+	VCVTPH2PS   96(R9), Y10
+	VFMADD231PS Y8, Y10, Y3
+	VCVTPH2PS   112(R9), Y11
+	VFMADD231PS Y9, Y11, Y3
+	VCVTPH2PS   96(R9)(DI*1), Y12
+	VFMADD231PS Y8, Y12, Y7
+	VCVTPH2PS   112(R9)(DI*1), Y13
+	VFMADD231PS Y9, Y13, Y7
+	ADDQ        $+128, R9
+	ADDQ        $+256, R11
+	SUBQ        $+4, R10
+	JGE         quad57
+
+tail58:
+	ADDQ $+4, R10
+	JZ   done60
+
+single59:
+	VMOVUPS     (R11), Y8
+	VMOVUPS     32(R11), Y9
+	VCVTPH2PS   (R9), Y10
+	VFMADD231PS Y8, Y10, Y0
+	VCVTPH2PS   16(R9), Y11
+	VFMADD231PS Y9, Y11, Y0
+	PREFETCHT0  2048(R9)
+	VCVTPH2PS   (R9)(DI*1), Y12
+	VFMADD231PS Y8, Y12, Y4
+	VCVTPH2PS   16(R9)(DI*1), Y13
+	VFMADD231PS Y9, Y13, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	ADDQ        $+32, R9
+	ADDQ        $+64, R11
+	DECQ        R10
+	JNZ         single59
+
+done60:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x4e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0xb1, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (SI)
+	VADDPS       Y6, Y4, Y4
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0x4e, X4, X5
+	VADDPS       X5, X4, X4
+	VPERMILPS    $0xb1, X4, X5
+	VADDPS       X5, X4, X4
+	VMOVSS       X4, (SI)(R8*1)
+	ADDQ         $+4, SI
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group50
+	JNZ          row56
 	VZEROUPPER
 	RET
 
@@ -1702,7 +1901,7 @@ TEXT ·dotsF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group52:
+group61:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1712,7 +1911,7 @@ group52:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step53:
+step62:
 	VCVTPH2PS    (R11), Y4
 	VCVTPH2PS    (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -1735,7 +1934,7 @@ step53:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step53
+	JNZ          step62
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
@@ -1770,7 +1969,7 @@ step53:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group52
+	JNZ          group61
 	VZEROUPPER
 	RET
 
@@ -1785,7 +1984,7 @@ TEXT ·dotsF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group54:
+group63:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1797,7 +1996,7 @@ group54:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step55:
+step64:
 	VCVTPH2PS    (R11), Y6
 	VCVTPH2PS    (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -1826,7 +2025,7 @@ step55:
 	ADDQ         $+32, R12
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step55
+	JNZ          step64
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
@@ -1876,7 +2075,7 @@ step55:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group54
+	JNZ          group63
 	VZEROUPPER
 	RET
 
@@ -1891,7 +2090,7 @@ TEXT ·dotsF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group56:
+group65:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1906,7 +2105,7 @@ group56:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step57:
+step66:
 	VCVTPH2PS    (R11), Y8
 	VCVTPH2PS    (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -1941,7 +2140,7 @@ step57:
 	ADDQ         $+32, R13
 	ADDQ         $+64, R10
 	DECQ         R9
-	JNZ          step57
+	JNZ          step66
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
@@ -2006,59 +2205,63 @@ step57:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group56
+	JNZ          group65
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX2x1x1(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF64AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+8, DX, DI
 
-row58:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row67:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, DI
-	JLT    tail60
+	SUBQ   $+4, R8
+	JLT    tail69
 
-quad59:
-	VMOVUPD     (R9), Y4
-	VFMADD231PD (R8), Y4, Y0
-	PREFETCHT0  4096(R9)
-	VMOVUPD     32(R9), Y5
-	VFMADD231PD 32(R8), Y5, Y1
-	VMOVUPD     64(R9), Y6
-	VFMADD231PD 64(R8), Y6, Y2
-	PREFETCHT0  4160(R9)
-	VMOVUPD     96(R9), Y7
-	VFMADD231PD 96(R8), Y7, Y3
+quad68:
+	VMOVUPD     (DI), Y5
+	VFMADD231PD (R9), Y5, Y0
+	PREFETCHT0  2048(DI)
+	VMOVUPD     32(DI), Y6
+	VFMADD231PD 32(R9), Y6, Y1
+	VMOVUPD     64(DI), Y7
+	VFMADD231PD 64(R9), Y7, Y2
+	PREFETCHT0  2112(DI)
+	VMOVUPD     96(DI), Y8
+	VFMADD231PD 96(R9), Y8, Y3
+	ADDQ        $+128, DI
 	ADDQ        $+128, R9
-	ADDQ        $+128, R8
-	SUBQ        $+4, DI
-	JGE         quad59
+	SUBQ        $+4, R8
+	JGE         quad68
 
-tail60:
-	ADDQ $+4, DI
-	JZ   done62
+tail69:
+	ADDQ $+4, R8
+	JZ   done71
 
-single61:
-	VMOVUPD     (R9), Y4
-	VFMADD231PD (R8), Y4, Y0
+single70:
+	VMOVUPD     (DI), Y5
+	VFMADD231PD (R9), Y5, Y0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+32, DI
 	ADDQ        $+32, R9
-	ADDQ        $+32, R8
-	DECQ        DI
-	JNZ         single61
+	DECQ        R8
+	JNZ         single70
 
-done62:
+done71:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -2070,7 +2273,7 @@ done62:
 	ADDQ         $+8, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row58
+	JNZ          row67
 	VZEROUPPER
 	RET
 
@@ -2085,7 +2288,7 @@ TEXT ·dotsF64AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group63:
+group72:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2095,7 +2298,7 @@ group63:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
-step64:
+step73:
 	VMOVUPD      (R11), Y2
 	VMOVUPS      (R10), Y3
 	VFMADD231PD  Y3, Y2, Y0
@@ -2106,7 +2309,7 @@ step64:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step64
+	JNZ          step73
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPD       X2, X0, X0
@@ -2123,7 +2326,7 @@ step64:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group63
+	JNZ          group72
 	VZEROUPPER
 	RET
 
@@ -2138,7 +2341,7 @@ TEXT ·dotsF64AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group65:
+group74:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2149,7 +2352,7 @@ group65:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 
-step66:
+step75:
 	VMOVUPD      (R11), Y3
 	VMOVUPS      (R10), Y4
 	VFMADD231PD  Y4, Y3, Y0
@@ -2162,7 +2365,7 @@ step66:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step66
+	JNZ          step75
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPD       X3, X0, X0
@@ -2185,7 +2388,7 @@ step66:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group65
+	JNZ          group74
 	VZEROUPPER
 	RET
 
@@ -2200,7 +2403,7 @@ TEXT ·dotsF64AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group67:
+group76:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2213,7 +2416,7 @@ group67:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step68:
+step77:
 	VMOVUPD      (R11), Y4
 	VMOVUPS      (R10), Y5
 	VFMADD231PD  Y5, Y4, Y0
@@ -2228,7 +2431,7 @@ step68:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step68
+	JNZ          step77
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
@@ -2257,58 +2460,95 @@ step68:
 	ADDQ         $+8, DI
 	LEAQ         (CX)(BX*1), CX
 	DECQ         DX
-	JNZ          group67
+	JNZ          group76
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX2x1x2(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF64AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+8, DX, R8
 
-group69:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
-	MOVQ   CX, R10
-	LEAQ   (CX)(BX*2), R11
+row78:
+	MOVQ   48(AX), R10
+	MOVQ   (AX), R11
+	MOVQ   CX, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	SUBQ   $+4, R10
+	JLT    tail80
 
-step70:
-	VMOVUPD      (R10), Y2
-	VMOVUPD      (R10)(BX*1), Y3
-	VMOVUPS      (R9), Y4
-	VFMADD231PD  Y4, Y2, Y0
-	VFMADD231PD  Y4, Y3, Y1
-	PREFETCHT1   (R11)
-	PREFETCHT1   (R11)(BX*1)
-	ADDQ         $+32, R10
-	ADDQ         $+32, R11
-	ADDQ         $+32, R9
-	DECQ         R8
-	JNZ          step70
-	MOVQ         SI, R8
-	VEXTRACTF128 $0x01, Y0, X2
-	VADDPD       X2, X0, X0
-	VPERMILPD    $0x01, X0, X2
-	VADDSD       X2, X0, X0
-	VMOVSD       X0, (R8)
-	VEXTRACTF128 $0x01, Y1, X2
-	VADDPD       X2, X1, X1
-	VPERMILPD    $0x01, X1, X2
-	VADDSD       X2, X1, X1
-	VMOVSD       X1, 8(R8)
-	ADDQ         DI, R8
-	ADDQ         $+16, SI
-	LEAQ         (CX)(BX*2), CX
+quad79:
+	VMOVUPS     (R11), Y8
+	VFMADD231PD (R9), Y8, Y0
+	PREFETCHT0  2048(R9)
+	VFMADD231PD (R9)(DI*1), Y8, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	VMOVUPS     32(R11), Y8
+	VFMADD231PD 32(R9), Y8, Y1
+	VFMADD231PD 32(R9)(DI*1), Y8, Y5
+	VMOVUPS     64(R11), Y8
+	VFMADD231PD 64(R9), Y8, Y2
+	PREFETCHT0  2112(R9)
+	VFMADD231PD 64(R9)(DI*1), Y8, Y6
+	PREFETCHT0  2112(R9)(DI*1)
+	VMOVUPS     96(R11), Y8
+	VFMADD231PD 96(R9), Y8, Y3
+	VFMADD231PD 96(R9)(DI*1), Y8, Y7
+	ADDQ        $+128, R9
+	ADDQ        $+128, R11
+	SUBQ        $+4, R10
+	JGE         quad79
+
+tail80:
+	ADDQ $+4, R10
+	JZ   done82
+
+single81:
+	VMOVUPS     (R11), Y8
+	VFMADD231PD (R9), Y8, Y0
+	PREFETCHT0  2048(R9)
+	VFMADD231PD (R9)(DI*1), Y8, Y4
+	PREFETCHT0  2048(R9)(DI*1)
+	ADDQ        $+32, R9
+	ADDQ        $+32, R11
+	DECQ        R10
+	JNZ         single81
+
+done82:
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	VMOVSD       X0, (SI)
+	VADDPD       Y6, Y4, Y4
+	VADDPD       Y7, Y5, Y5
+	VADDPD       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VADDPD       X5, X4, X4
+	VPERMILPD    $0x01, X4, X5
+	VADDSD       X5, X4, X4
+	VMOVSD       X4, (SI)(R8*1)
+	ADDQ         $+8, SI
+	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          group69
+	JNZ          row78
 	VZEROUPPER
 	RET
 
@@ -2323,7 +2563,7 @@ TEXT ·dotsF64AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group71:
+group83:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2333,7 +2573,7 @@ group71:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
-step72:
+step84:
 	VMOVUPD      (R11), Y4
 	VMOVUPD      (R11)(BX*1), Y5
 	VMOVUPS      (R10), Y6
@@ -2348,7 +2588,7 @@ step72:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step72
+	JNZ          step84
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
@@ -2375,7 +2615,7 @@ step72:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group71
+	JNZ          group83
 	VZEROUPPER
 	RET
 
@@ -2390,7 +2630,7 @@ TEXT ·dotsF64AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group73:
+group85:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2402,7 +2642,7 @@ group73:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
-step74:
+step86:
 	VMOVUPD      (R11), Y6
 	VMOVUPD      (R11)(BX*1), Y7
 	VMOVUPS      (R10), Y8
@@ -2420,7 +2660,7 @@ step74:
 	ADDQ         $+32, R12
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step74
+	JNZ          step86
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPD       X6, X0, X0
@@ -2458,7 +2698,7 @@ step74:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group73
+	JNZ          group85
 	VZEROUPPER
 	RET
 
@@ -2473,7 +2713,7 @@ TEXT ·dotsF64AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group75:
+group87:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2488,7 +2728,7 @@ group75:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-step76:
+step88:
 	VMOVUPD      (R11), Y8
 	VMOVUPD      (R11)(BX*1), Y9
 	VMOVUPS      (R10), Y10
@@ -2509,7 +2749,7 @@ step76:
 	ADDQ         $+32, R13
 	ADDQ         $+32, R10
 	DECQ         R9
-	JNZ          step76
+	JNZ          step88
 	MOVQ         DI, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPD       X8, X0, X0
@@ -2558,6 +2798,6 @@ step76:
 	ADDQ         $+16, DI
 	LEAQ         (CX)(BX*2), CX
 	DECQ         DX
-	JNZ          group75
+	JNZ          group87
 	VZEROUPPER
 	RET

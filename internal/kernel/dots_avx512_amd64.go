@@ -4,7 +4,7 @@
 
 package kernel
 
-// dotsF32AVX512x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF32AVX512x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF32AVX512x1x1(d *dots)
@@ -44,7 +44,7 @@ func dotsF32AVX512x7x1(d *dots)
 //go:noescape
 func dotsF32AVX512x8x1(d *dots)
 
-// dotsF32AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
+// dotsF32AVX512x1x4 multiplies a row of x with 4 runs of rows of w.
 //
 //go:noescape
 func dotsF32AVX512x1x4(d *dots)
@@ -110,7 +110,7 @@ var dotsF32AVX512 = [2][]stream{
 	},
 }
 
-// dotsBF16AVX512x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsBF16AVX512x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsBF16AVX512x1x1(d *dots)
@@ -150,7 +150,7 @@ func dotsBF16AVX512x7x1(d *dots)
 //go:noescape
 func dotsBF16AVX512x8x1(d *dots)
 
-// dotsBF16AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
+// dotsBF16AVX512x1x4 multiplies a row of x with 4 runs of rows of w.
 //
 //go:noescape
 func dotsBF16AVX512x1x4(d *dots)
@@ -216,7 +216,7 @@ var dotsBF16AVX512 = [2][]stream{
 	},
 }
 
-// dotsF16AVX512x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF16AVX512x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF16AVX512x1x1(d *dots)
@@ -256,7 +256,7 @@ func dotsF16AVX512x7x1(d *dots)
 //go:noescape
 func dotsF16AVX512x8x1(d *dots)
 
-// dotsF16AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
+// dotsF16AVX512x1x4 multiplies a row of x with 4 runs of rows of w.
 //
 //go:noescape
 func dotsF16AVX512x1x4(d *dots)
@@ -322,7 +322,7 @@ var dotsF16AVX512 = [2][]stream{
 	},
 }
 
-// dotsF64AVX512x1x1 multiplies 1 rows of x with groups of 1 rows of w.
+// dotsF64AVX512x1x1 multiplies a row of x with 1 runs of rows of w.
 //
 //go:noescape
 func dotsF64AVX512x1x1(d *dots)
@@ -362,7 +362,7 @@ func dotsF64AVX512x7x1(d *dots)
 //go:noescape
 func dotsF64AVX512x8x1(d *dots)
 
-// dotsF64AVX512x1x4 multiplies 1 rows of x with groups of 4 rows of w.
+// dotsF64AVX512x1x4 multiplies a row of x with 4 runs of rows of w.
 //
 //go:noescape
 func dotsF64AVX512x1x4(d *dots)

@@ -7,51 +7,55 @@
 // func dotsF32AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
 row1:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, DI
+	SUBQ   $+4, R8
 	JLT    tail3
 
 quad2:
-	VMOVUPS     (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
-	PREFETCHT0  4096(R9)
-	VMOVUPS     64(R9), Z5
-	VFMADD231PS 64(R8), Z5, Z1
-	PREFETCHT0  4160(R9)
-	VMOVUPS     128(R9), Z6
-	VFMADD231PS 128(R8), Z6, Z2
-	PREFETCHT0  4224(R9)
-	VMOVUPS     192(R9), Z7
-	VFMADD231PS 192(R8), Z7, Z3
-	PREFETCHT0  4288(R9)
+	VMOVUPS     (DI), Z5
+	VFMADD231PS (R9), Z5, Z0
+	PREFETCHT0  2048(DI)
+	VMOVUPS     64(DI), Z6
+	VFMADD231PS 64(R9), Z6, Z1
+	PREFETCHT0  2112(DI)
+	VMOVUPS     128(DI), Z7
+	VFMADD231PS 128(R9), Z7, Z2
+	PREFETCHT0  2176(DI)
+	VMOVUPS     192(DI), Z8
+	VFMADD231PS 192(R9), Z8, Z3
+	PREFETCHT0  2240(DI)
+	ADDQ        $+256, DI
 	ADDQ        $+256, R9
-	ADDQ        $+256, R8
-	SUBQ        $+4, DI
+	SUBQ        $+4, R8
 	JGE         quad2
 
 tail3:
-	ADDQ $+4, DI
+	ADDQ $+4, R8
 	JZ   done5
 
 single4:
-	VMOVUPS     (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
+	VMOVUPS     (DI), Z5
+	VFMADD231PS (R9), Z5, Z0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+64, DI
 	ADDQ        $+64, R9
-	ADDQ        $+64, R8
-	DECQ        DI
+	DECQ        R8
 	JNZ         single4
 
 done5:
@@ -784,71 +788,156 @@ step19:
 	RET
 
 // func dotsF32AVX512x1x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ  d+0(FP), AX
-	MOVQ  16(AX), CX
-	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), SI
-	MOVQ  40(AX), DI
-	MOVQ  $0x00001111, R8
-	KMOVW R8, K1
-	MOVQ  $0x0000000f, R8
-	KMOVW R8, K2
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (DI)(DI*2), R11
 
-group20:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
+row20:
+	MOVQ   48(AX), R12
+	MOVQ   (AX), R13
 	MOVQ   CX, R10
-	LEAQ   (BX)(BX*2), R11
-	LEAQ   (CX)(BX*4), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	SUBQ   $+4, R12
+	JLT    tail22
 
-step21:
-	VMOVUPS     (R10), Z4
-	VMOVUPS     (R10)(BX*1), Z5
-	VMOVUPS     (R10)(BX*2), Z6
-	VMOVUPS     (R10)(R11*1), Z7
-	VMOVUPS     (R9), Z8
-	VFMADD231PS Z8, Z4, Z0
-	VFMADD231PS Z8, Z5, Z1
-	VFMADD231PS Z8, Z6, Z2
-	VFMADD231PS Z8, Z7, Z3
-	PREFETCHT1  (R12)
-	PREFETCHT1  (R12)(BX*1)
-	PREFETCHT1  (R12)(BX*2)
-	PREFETCHT1  (R12)(R11*1)
+quad21:
+	VMOVUPS     (R13), Z16
+	VFMADD231PS (R10), Z16, Z0
+	PREFETCHT0  2048(R10)
+	VFMADD231PS (R10)(DI*1), Z16, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VFMADD231PS (R10)(DI*2), Z16, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VFMADD231PS (R10)(R11*1), Z16, Z12
+	PREFETCHT0  2048(R10)(R11*1)
+	VMOVUPS     64(R13), Z16
+	VFMADD231PS 64(R10), Z16, Z1
+	PREFETCHT0  2112(R10)
+	VFMADD231PS 64(R10)(DI*1), Z16, Z5
+	PREFETCHT0  2112(R10)(DI*1)
+	VFMADD231PS 64(R10)(DI*2), Z16, Z9
+	PREFETCHT0  2112(R10)(DI*2)
+	VFMADD231PS 64(R10)(R11*1), Z16, Z13
+	PREFETCHT0  2112(R10)(R11*1)
+	VMOVUPS     128(R13), Z16
+	VFMADD231PS 128(R10), Z16, Z2
+	PREFETCHT0  2176(R10)
+	VFMADD231PS 128(R10)(DI*1), Z16, Z6
+	PREFETCHT0  2176(R10)(DI*1)
+	VFMADD231PS 128(R10)(DI*2), Z16, Z10
+	PREFETCHT0  2176(R10)(DI*2)
+	VFMADD231PS 128(R10)(R11*1), Z16, Z14
+	PREFETCHT0  2176(R10)(R11*1)
+	VMOVUPS     192(R13), Z16
+	VFMADD231PS 192(R10), Z16, Z3
+	PREFETCHT0  2240(R10)
+	VFMADD231PS 192(R10)(DI*1), Z16, Z7
+	PREFETCHT0  2240(R10)(DI*1)
+	VFMADD231PS 192(R10)(DI*2), Z16, Z11
+	PREFETCHT0  2240(R10)(DI*2)
+	VFMADD231PS 192(R10)(R11*1), Z16, Z15
+	PREFETCHT0  2240(R10)(R11*1)
+	ADDQ        $+256, R10
+	ADDQ        $+256, R13
+	SUBQ        $+4, R12
+	JGE         quad21
+
+tail22:
+	ADDQ $+4, R12
+	JZ   done24
+
+single23:
+	VMOVUPS     (R13), Z16
+	VFMADD231PS (R10), Z16, Z0
+	PREFETCHT0  2048(R10)
+	VFMADD231PS (R10)(DI*1), Z16, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VFMADD231PS (R10)(DI*2), Z16, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VFMADD231PS (R10)(R11*1), Z16, Z12
+	PREFETCHT0  2048(R10)(R11*1)
 	ADDQ        $+64, R10
-	ADDQ        $+64, R12
-	ADDQ        $+64, R9
-	DECQ        R8
-	JNZ         step21
-	MOVQ        SI, R8
-	VSHUFF32X4  $0xee, Z1, Z0, Z4
-	VSHUFF32X4  $0x44, Z1, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VSHUFF32X4  $0xee, Z3, Z2, Z4
-	VSHUFF32X4  $0x44, Z3, Z2, Z2
-	VADDPS      Z4, Z2, Z2
-	VSHUFF32X4  $0xdd, Z2, Z0, Z4
-	VSHUFF32X4  $0x88, Z2, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0x4e, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0xb1, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R8)
-	ADDQ        DI, R8
-	ADDQ        $+16, SI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group20
+	ADDQ        $+64, R13
+	DECQ        R12
+	JNZ         single23
+
+done24:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, (SI)
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z5, Z5
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VADDPS        Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSS        X4, (SI)(R8*1)
+	VADDPS        Z10, Z8, Z8
+	VADDPS        Z11, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPS        Y9, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (SI)(R8*2)
+	VADDPS        Z14, Z12, Z12
+	VADDPS        Z15, Z13, Z13
+	VADDPS        Z13, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y13
+	VADDPS        Y13, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0x4e, X12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0xb1, X12, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (SI)(R9*1)
+	ADDQ          $+4, SI
+	ADDQ          BX, CX
+	DECQ          DX
+	JNZ           row20
 	VZEROUPPER
 	RET
 
@@ -867,7 +956,7 @@ TEXT ·dotsF32AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group22:
+group25:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -882,7 +971,7 @@ group22:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step23:
+step26:
 	VMOVUPS     (R11), Z8
 	VMOVUPS     (R11)(BX*1), Z9
 	VMOVUPS     (R11)(BX*2), Z10
@@ -905,7 +994,7 @@ step23:
 	ADDQ        $+64, R13
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step23
+	JNZ         step26
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
@@ -942,7 +1031,7 @@ step23:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group22
+	JNZ         group25
 	VZEROUPPER
 	RET
 
@@ -961,7 +1050,7 @@ TEXT ·dotsF32AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group24:
+group27:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -980,7 +1069,7 @@ group24:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step25:
+step28:
 	VMOVUPS     (R11), Z12
 	VMOVUPS     (R11)(BX*1), Z13
 	VMOVUPS     (R11)(BX*2), Z14
@@ -1008,7 +1097,7 @@ step25:
 	ADDQ        $+64, R13
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step25
+	JNZ         step28
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
@@ -1061,7 +1150,7 @@ step25:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group24
+	JNZ         group27
 	VZEROUPPER
 	RET
 
@@ -1080,7 +1169,7 @@ TEXT ·dotsF32AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group26:
+group29:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1104,7 +1193,7 @@ group26:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step27:
+step30:
 	VMOVUPS     (R11), Z16
 	VMOVUPS     (R11)(BX*1), Z17
 	VMOVUPS     (R11)(BX*2), Z18
@@ -1137,7 +1226,7 @@ step27:
 	ADDQ        $+64, R14
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step27
+	JNZ         step30
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
@@ -1206,7 +1295,7 @@ step27:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group26
+	JNZ         group29
 	VZEROUPPER
 	RET
 
@@ -1225,7 +1314,7 @@ TEXT ·dotsF32AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group28:
+group31:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1253,7 +1342,7 @@ group28:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step29:
+step32:
 	VMOVUPS     (R11), Z20
 	VMOVUPS     (R11)(BX*1), Z21
 	VMOVUPS     (R11)(BX*2), Z22
@@ -1291,7 +1380,7 @@ step29:
 	ADDQ        $+64, R14
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step29
+	JNZ         step32
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
@@ -1376,7 +1465,7 @@ step29:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group28
+	JNZ         group31
 	VZEROUPPER
 	RET
 
@@ -1395,7 +1484,7 @@ TEXT ·dotsF32AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group30:
+group33:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1428,7 +1517,7 @@ group30:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step31:
+step34:
 	VMOVUPS     (R11), Z24
 	VMOVUPS     (R11)(BX*1), Z25
 	VMOVUPS     (R11)(BX*2), Z26
@@ -1471,7 +1560,7 @@ step31:
 	ADDQ        $+64, R15
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step31
+	JNZ         step34
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
@@ -1572,7 +1661,7 @@ step31:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group30
+	JNZ         group33
 	VZEROUPPER
 	RET
 
@@ -1591,7 +1680,7 @@ TEXT ·dotsF32AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group32:
+group35:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1621,7 +1710,7 @@ group32:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 
-step33:
+step36:
 	VMOVUPS     (R11), Z21
 	VMOVUPS     (R11)(BX*1), Z22
 	VMOVUPS     (R11)(BX*2), Z23
@@ -1660,7 +1749,7 @@ step33:
 	ADDQ        $+64, R14
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step33
+	JNZ         step36
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
@@ -1778,7 +1867,7 @@ step33:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group32
+	JNZ         group35
 	VZEROUPPER
 	RET
 
@@ -1797,7 +1886,7 @@ TEXT ·dotsF32AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group34:
+group37:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -1831,7 +1920,7 @@ group34:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step35:
+step38:
 	VMOVUPS     (R11), Z24
 	VMOVUPS     (R11)(BX*1), Z25
 	VMOVUPS     (R11)(BX*2), Z26
@@ -1874,7 +1963,7 @@ step35:
 	ADDQ        $+64, R15
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step35
+	JNZ         step38
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
@@ -2008,81 +2097,85 @@ step35:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group34
+	JNZ         group37
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
-row36:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row39:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, DI
-	JLT    tail38
+	SUBQ   $+4, R8
+	JLT    tail41
 
-quad37:
-	VPMOVZXWD   (R9), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (R8), Z4, Z0
-	VPMOVZXWD   32(R9), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VFMADD231PS 64(R8), Z5, Z0
-	PREFETCHT0  4096(R9)
-	VPMOVZXWD   64(R9), Z6
+quad40:
+	VPMOVZXWD   (DI), Z6
 	VPSLLD      $0x10, Z6, Z6
-	VFMADD231PS 128(R8), Z6, Z1
-	VPMOVZXWD   96(R9), Z7
+	VFMADD231PS (R9), Z6, Z0
+	VPMOVZXWD   32(DI), Z7
 	VPSLLD      $0x10, Z7, Z7
-	VFMADD231PS 192(R8), Z7, Z1
-	PREFETCHT0  4160(R9)
-	VPMOVZXWD   128(R9), Z8
+	VFMADD231PS 64(R9), Z7, Z0
+	PREFETCHT0  2048(DI)
+	VPMOVZXWD   64(DI), Z8
 	VPSLLD      $0x10, Z8, Z8
-	VFMADD231PS 256(R8), Z8, Z2
-	VPMOVZXWD   160(R9), Z9
+	VFMADD231PS 128(R9), Z8, Z1
+	VPMOVZXWD   96(DI), Z9
 	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS 320(R8), Z9, Z2
-	PREFETCHT0  4224(R9)
-	VPMOVZXWD   192(R9), Z10
+	VFMADD231PS 192(R9), Z9, Z1
+	PREFETCHT0  2112(DI)
+	VPMOVZXWD   128(DI), Z10
 	VPSLLD      $0x10, Z10, Z10
-	VFMADD231PS 384(R8), Z10, Z3
-	VPMOVZXWD   224(R9), Z11
+	VFMADD231PS 256(R9), Z10, Z2
+	VPMOVZXWD   160(DI), Z11
 	VPSLLD      $0x10, Z11, Z11
-	VFMADD231PS 448(R8), Z11, Z3
-	PREFETCHT0  4288(R9)
-	ADDQ        $+256, R9
-	ADDQ        $+512, R8
-	SUBQ        $+4, DI
-	JGE         quad37
+	VFMADD231PS 320(R9), Z11, Z2
+	PREFETCHT0  2176(DI)
+	VPMOVZXWD   192(DI), Z12
+	VPSLLD      $0x10, Z12, Z12
+	VFMADD231PS 384(R9), Z12, Z3
+	VPMOVZXWD   224(DI), Z13
+	VPSLLD      $0x10, Z13, Z13
+	VFMADD231PS 448(R9), Z13, Z3
+	PREFETCHT0  2240(DI)
+	ADDQ        $+256, DI
+	ADDQ        $+512, R9
+	SUBQ        $+4, R8
+	JGE         quad40
 
-tail38:
-	ADDQ $+4, DI
-	JZ   done40
+tail41:
+	ADDQ $+4, R8
+	JZ   done43
 
-single39:
-	VPMOVZXWD   (R9), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VFMADD231PS (R8), Z4, Z0
-	VPMOVZXWD   32(R9), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VFMADD231PS 64(R8), Z5, Z0
-	ADDQ        $+64, R9
-	ADDQ        $+128, R8
-	DECQ        DI
-	JNZ         single39
+single42:
+	VPMOVZXWD   (DI), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VFMADD231PS (R9), Z6, Z0
+	VPMOVZXWD   32(DI), Z7
+	VPSLLD      $0x10, Z7, Z7
+	VFMADD231PS 64(R9), Z7, Z0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+64, DI
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         single42
 
-done40:
+done43:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -2098,7 +2191,7 @@ done40:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row36
+	JNZ           row39
 	VZEROUPPER
 	RET
 
@@ -2113,7 +2206,7 @@ TEXT ·dotsBF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group41:
+group44:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2123,7 +2216,7 @@ group41:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step42:
+step45:
 	VPMOVZXWD     (R11), Z2
 	VPSLLD        $0x10, Z2, Z2
 	VMOVUPS       (R10), Z3
@@ -2141,7 +2234,7 @@ step42:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step42
+	JNZ           step45
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
@@ -2166,7 +2259,7 @@ step42:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group41
+	JNZ           group44
 	VZEROUPPER
 	RET
 
@@ -2181,7 +2274,7 @@ TEXT ·dotsBF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group43:
+group46:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2192,7 +2285,7 @@ group43:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step44:
+step47:
 	VPMOVZXWD     (R11), Z3
 	VPSLLD        $0x10, Z3, Z3
 	VMOVUPS       (R10), Z4
@@ -2214,7 +2307,7 @@ step44:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step44
+	JNZ           step47
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
@@ -2249,7 +2342,7 @@ step44:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group43
+	JNZ           group46
 	VZEROUPPER
 	RET
 
@@ -2264,7 +2357,7 @@ TEXT ·dotsBF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group45:
+group48:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2277,7 +2370,7 @@ group45:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step46:
+step49:
 	VPMOVZXWD     (R11), Z4
 	VPSLLD        $0x10, Z4, Z4
 	VMOVUPS       (R10), Z5
@@ -2303,7 +2396,7 @@ step46:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step46
+	JNZ           step49
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -2348,7 +2441,7 @@ step46:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group45
+	JNZ           group48
 	VZEROUPPER
 	RET
 
@@ -2363,7 +2456,7 @@ TEXT ·dotsBF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group47:
+group50:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2377,7 +2470,7 @@ group47:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step48:
+step51:
 	VPMOVZXWD     (R11), Z5
 	VPSLLD        $0x10, Z5, Z5
 	VMOVUPS       (R10), Z6
@@ -2407,7 +2500,7 @@ step48:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step48
+	JNZ           step51
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
@@ -2462,7 +2555,7 @@ step48:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group47
+	JNZ           group50
 	VZEROUPPER
 	RET
 
@@ -2477,7 +2570,7 @@ TEXT ·dotsBF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group49:
+group52:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2493,7 +2586,7 @@ group49:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step50:
+step53:
 	VPMOVZXWD     (R11), Z6
 	VPSLLD        $0x10, Z6, Z6
 	VMOVUPS       (R10), Z7
@@ -2527,7 +2620,7 @@ step50:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step50
+	JNZ           step53
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
@@ -2592,7 +2685,7 @@ step50:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group49
+	JNZ           group52
 	VZEROUPPER
 	RET
 
@@ -2607,7 +2700,7 @@ TEXT ·dotsBF16AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group51:
+group54:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2624,7 +2717,7 @@ group51:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 
-step52:
+step55:
 	VPMOVZXWD     (R11), Z7
 	VPSLLD        $0x10, Z7, Z7
 	VMOVUPS       (R10), Z8
@@ -2662,7 +2755,7 @@ step52:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step52
+	JNZ           step55
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPS        Y7, Y0, Y0
@@ -2737,7 +2830,7 @@ step52:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group51
+	JNZ           group54
 	VZEROUPPER
 	RET
 
@@ -2752,7 +2845,7 @@ TEXT ·dotsBF16AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group53:
+group56:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -2771,7 +2864,7 @@ group53:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step54:
+step57:
 	VPMOVZXWD     (R11), Z8
 	VPSLLD        $0x10, Z8, Z8
 	VMOVUPS       (R10), Z9
@@ -2813,7 +2906,7 @@ step54:
 	ADDQ          $+64, R15
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step54
+	JNZ           step57
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -2898,93 +2991,266 @@ step54:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group53
+	JNZ           group56
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x1x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ  d+0(FP), AX
-	MOVQ  16(AX), CX
-	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), SI
-	MOVQ  40(AX), DI
-	MOVQ  $0x00001111, R8
-	KMOVW R8, K1
-	MOVQ  $0x0000000f, R8
-	KMOVW R8, K2
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (DI)(DI*2), R11
 
-group55:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
+row58:
+	MOVQ   48(AX), R12
+	MOVQ   (AX), R13
 	MOVQ   CX, R10
-	LEAQ   (BX)(BX*2), R11
-	LEAQ   (CX)(BX*4), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	SUBQ   $+4, R12
+	JLT    tail60
 
-step56:
-	VPMOVZXWD   (R10), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VPMOVZXWD   (R10)(BX*1), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VPMOVZXWD   (R10)(BX*2), Z6
-	VPSLLD      $0x10, Z6, Z6
-	VPMOVZXWD   (R10)(R11*1), Z7
-	VPSLLD      $0x10, Z7, Z7
-	VMOVUPS     (R9), Z8
-	VFMADD231PS Z8, Z4, Z0
-	VFMADD231PS Z8, Z5, Z1
-	VFMADD231PS Z8, Z6, Z2
-	VFMADD231PS Z8, Z7, Z3
-	VPMOVZXWD   32(R10), Z4
-	VPSLLD      $0x10, Z4, Z4
-	VPMOVZXWD   32(R10)(BX*1), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VPMOVZXWD   32(R10)(BX*2), Z6
-	VPSLLD      $0x10, Z6, Z6
-	VPMOVZXWD   32(R10)(R11*1), Z7
-	VPSLLD      $0x10, Z7, Z7
-	VMOVUPS     64(R9), Z8
-	VFMADD231PS Z8, Z4, Z0
-	VFMADD231PS Z8, Z5, Z1
-	VFMADD231PS Z8, Z6, Z2
-	VFMADD231PS Z8, Z7, Z3
-	PREFETCHT1  (R12)
-	PREFETCHT1  (R12)(BX*1)
-	PREFETCHT1  (R12)(BX*2)
-	PREFETCHT1  (R12)(R11*1)
+quad59:
+	VMOVUPS     (R13), Z16
+	VMOVUPS     64(R13), Z17
+	VPMOVZXWD   (R10), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z16, Z18, Z0
+	VPMOVZXWD   32(R10), Z19
+	VPSLLD      $0x10, Z19, Z19
+	VFMADD231PS Z17, Z19, Z0
+	PREFETCHT0  2048(R10)
+	VPMOVZXWD   (R10)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z16, Z20, Z4
+	VPMOVZXWD   32(R10)(DI*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z17, Z21, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VPMOVZXWD   (R10)(DI*2), Z22
+	VPSLLD      $0x10, Z22, Z22
+	VFMADD231PS Z16, Z22, Z8
+	VPMOVZXWD   32(R10)(DI*2), Z23
+	VPSLLD      $0x10, Z23, Z23
+	VFMADD231PS Z17, Z23, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VPMOVZXWD   (R10)(R11*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z16, Z24, Z12
+	VPMOVZXWD   32(R10)(R11*1), Z25
+	VPSLLD      $0x10, Z25, Z25
+	VFMADD231PS Z17, Z25, Z12
+	PREFETCHT0  2048(R10)(R11*1)
+	VMOVUPS     128(R13), Z16
+	VMOVUPS     192(R13), Z17
+	VPMOVZXWD   64(R10), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z16, Z18, Z1
+	VPMOVZXWD   96(R10), Z19
+	VPSLLD      $0x10, Z19, Z19
+	VFMADD231PS Z17, Z19, Z1
+	PREFETCHT0  2112(R10)
+	VPMOVZXWD   64(R10)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z16, Z20, Z5
+	VPMOVZXWD   96(R10)(DI*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z17, Z21, Z5
+	PREFETCHT0  2112(R10)(DI*1)
+	VPMOVZXWD   64(R10)(DI*2), Z22
+	VPSLLD      $0x10, Z22, Z22
+	VFMADD231PS Z16, Z22, Z9
+	VPMOVZXWD   96(R10)(DI*2), Z23
+	VPSLLD      $0x10, Z23, Z23
+	VFMADD231PS Z17, Z23, Z9
+	PREFETCHT0  2112(R10)(DI*2)
+	VPMOVZXWD   64(R10)(R11*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z16, Z24, Z13
+	VPMOVZXWD   96(R10)(R11*1), Z25
+	VPSLLD      $0x10, Z25, Z25
+	VFMADD231PS Z17, Z25, Z13
+	PREFETCHT0  2112(R10)(R11*1)
+	VMOVUPS     256(R13), Z16
+	VMOVUPS     320(R13), Z17
+	VPMOVZXWD   128(R10), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z16, Z18, Z2
+	VPMOVZXWD   160(R10), Z19
+	VPSLLD      $0x10, Z19, Z19
+	VFMADD231PS Z17, Z19, Z2
+	PREFETCHT0  2176(R10)
+	VPMOVZXWD   128(R10)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z16, Z20, Z6
+	VPMOVZXWD   160(R10)(DI*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z17, Z21, Z6
+	PREFETCHT0  2176(R10)(DI*1)
+	VPMOVZXWD   128(R10)(DI*2), Z22
+	VPSLLD      $0x10, Z22, Z22
+	VFMADD231PS Z16, Z22, Z10
+	VPMOVZXWD   160(R10)(DI*2), Z23
+	VPSLLD      $0x10, Z23, Z23
+	VFMADD231PS Z17, Z23, Z10
+	PREFETCHT0  2176(R10)(DI*2)
+	VPMOVZXWD   128(R10)(R11*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z16, Z24, Z14
+	VPMOVZXWD   160(R10)(R11*1), Z25
+	VPSLLD      $0x10, Z25, Z25
+	VFMADD231PS Z17, Z25, Z14
+	PREFETCHT0  2176(R10)(R11*1)
+	VMOVUPS     384(R13), Z16
+	VMOVUPS     448(R13), Z17
+	VPMOVZXWD   192(R10), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z16, Z18, Z3
+	VPMOVZXWD   224(R10), Z19
+	VPSLLD      $0x10, Z19, Z19
+	VFMADD231PS Z17, Z19, Z3
+	PREFETCHT0  2240(R10)
+	VPMOVZXWD   192(R10)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z16, Z20, Z7
+	VPMOVZXWD   224(R10)(DI*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z17, Z21, Z7
+	PREFETCHT0  2240(R10)(DI*1)
+	VPMOVZXWD   192(R10)(DI*2), Z22
+	VPSLLD      $0x10, Z22, Z22
+	VFMADD231PS Z16, Z22, Z11
+	VPMOVZXWD   224(R10)(DI*2), Z23
+	VPSLLD      $0x10, Z23, Z23
+	VFMADD231PS Z17, Z23, Z11
+	PREFETCHT0  2240(R10)(DI*2)
+	VPMOVZXWD   192(R10)(R11*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z16, Z24, Z15
+	VPMOVZXWD   224(R10)(R11*1), Z25
+	VPSLLD      $0x10, Z25, Z25
+	VFMADD231PS Z17, Z25, Z15
+	PREFETCHT0  2240(R10)(R11*1)
+	ADDQ        $+256, R10
+	ADDQ        $+512, R13
+	SUBQ        $+4, R12
+	JGE         quad59
+
+tail60:
+	ADDQ $+4, R12
+	JZ   done62
+
+single61:
+	VMOVUPS     (R13), Z16
+	VMOVUPS     64(R13), Z17
+	VPMOVZXWD   (R10), Z18
+	VPSLLD      $0x10, Z18, Z18
+	VFMADD231PS Z16, Z18, Z0
+	VPMOVZXWD   32(R10), Z19
+	VPSLLD      $0x10, Z19, Z19
+	VFMADD231PS Z17, Z19, Z0
+	PREFETCHT0  2048(R10)
+	VPMOVZXWD   (R10)(DI*1), Z20
+	VPSLLD      $0x10, Z20, Z20
+	VFMADD231PS Z16, Z20, Z4
+	VPMOVZXWD   32(R10)(DI*1), Z21
+	VPSLLD      $0x10, Z21, Z21
+	VFMADD231PS Z17, Z21, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VPMOVZXWD   (R10)(DI*2), Z22
+	VPSLLD      $0x10, Z22, Z22
+	VFMADD231PS Z16, Z22, Z8
+	VPMOVZXWD   32(R10)(DI*2), Z23
+	VPSLLD      $0x10, Z23, Z23
+	VFMADD231PS Z17, Z23, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VPMOVZXWD   (R10)(R11*1), Z24
+	VPSLLD      $0x10, Z24, Z24
+	VFMADD231PS Z16, Z24, Z12
+	VPMOVZXWD   32(R10)(R11*1), Z25
+	VPSLLD      $0x10, Z25, Z25
+	VFMADD231PS Z17, Z25, Z12
+	PREFETCHT0  2048(R10)(R11*1)
 	ADDQ        $+64, R10
-	ADDQ        $+64, R12
-	ADDQ        $+128, R9
-	DECQ        R8
-	JNZ         step56
-	MOVQ        SI, R8
-	VSHUFF32X4  $0xee, Z1, Z0, Z4
-	VSHUFF32X4  $0x44, Z1, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VSHUFF32X4  $0xee, Z3, Z2, Z4
-	VSHUFF32X4  $0x44, Z3, Z2, Z2
-	VADDPS      Z4, Z2, Z2
-	VSHUFF32X4  $0xdd, Z2, Z0, Z4
-	VSHUFF32X4  $0x88, Z2, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0x4e, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0xb1, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R8)
-	ADDQ        DI, R8
-	ADDQ        $+16, SI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group55
+	ADDQ        $+128, R13
+	DECQ        R12
+	JNZ         single61
+
+done62:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, (SI)
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z5, Z5
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VADDPS        Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSS        X4, (SI)(R8*1)
+	VADDPS        Z10, Z8, Z8
+	VADDPS        Z11, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPS        Y9, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (SI)(R8*2)
+	VADDPS        Z14, Z12, Z12
+	VADDPS        Z15, Z13, Z13
+	VADDPS        Z13, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y13
+	VADDPS        Y13, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0x4e, X12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0xb1, X12, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (SI)(R9*1)
+	ADDQ          $+4, SI
+	ADDQ          BX, CX
+	DECQ          DX
+	JNZ           row58
 	VZEROUPPER
 	RET
 
@@ -3003,7 +3269,7 @@ TEXT ·dotsBF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group57:
+group63:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3018,7 +3284,7 @@ group57:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step58:
+step64:
 	VPMOVZXWD   (R11), Z8
 	VPSLLD      $0x10, Z8, Z8
 	VPMOVZXWD   (R11)(BX*1), Z9
@@ -3063,7 +3329,7 @@ step58:
 	ADDQ        $+64, R13
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step58
+	JNZ         step64
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
@@ -3100,7 +3366,7 @@ step58:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group57
+	JNZ         group63
 	VZEROUPPER
 	RET
 
@@ -3119,7 +3385,7 @@ TEXT ·dotsBF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group59:
+group65:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3138,7 +3404,7 @@ group59:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step60:
+step66:
 	VPMOVZXWD   (R11), Z12
 	VPSLLD      $0x10, Z12, Z12
 	VPMOVZXWD   (R11)(BX*1), Z13
@@ -3193,7 +3459,7 @@ step60:
 	ADDQ        $+64, R13
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step60
+	JNZ         step66
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
@@ -3246,7 +3512,7 @@ step60:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group59
+	JNZ         group65
 	VZEROUPPER
 	RET
 
@@ -3265,7 +3531,7 @@ TEXT ·dotsBF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group61:
+group67:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3289,7 +3555,7 @@ group61:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step62:
+step68:
 	VPMOVZXWD   (R11), Z16
 	VPSLLD      $0x10, Z16, Z16
 	VPMOVZXWD   (R11)(BX*1), Z17
@@ -3354,7 +3620,7 @@ step62:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step62
+	JNZ         step68
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
@@ -3423,7 +3689,7 @@ step62:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group61
+	JNZ         group67
 	VZEROUPPER
 	RET
 
@@ -3442,7 +3708,7 @@ TEXT ·dotsBF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group63:
+group69:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3470,7 +3736,7 @@ group63:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step64:
+step70:
 	VPMOVZXWD   (R11), Z20
 	VPSLLD      $0x10, Z20, Z20
 	VPMOVZXWD   (R11)(BX*1), Z21
@@ -3545,7 +3811,7 @@ step64:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step64
+	JNZ         step70
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
@@ -3630,7 +3896,7 @@ step64:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group63
+	JNZ         group69
 	VZEROUPPER
 	RET
 
@@ -3649,7 +3915,7 @@ TEXT ·dotsBF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group65:
+group71:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3682,7 +3948,7 @@ group65:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step66:
+step72:
 	VPMOVZXWD   (R11), Z24
 	VPSLLD      $0x10, Z24, Z24
 	VPMOVZXWD   (R11)(BX*1), Z25
@@ -3767,7 +4033,7 @@ step66:
 	ADDQ        $+64, R15
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step66
+	JNZ         step72
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
@@ -3868,7 +4134,7 @@ step66:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group65
+	JNZ         group71
 	VZEROUPPER
 	RET
 
@@ -3887,7 +4153,7 @@ TEXT ·dotsBF16AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group67:
+group73:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -3917,7 +4183,7 @@ group67:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 
-step68:
+step74:
 	VPMOVZXWD   (R11), Z21
 	VPSLLD      $0x10, Z21, Z21
 	VPMOVZXWD   (R11)(BX*1), Z22
@@ -3993,7 +4259,7 @@ step68:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step68
+	JNZ         step74
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
@@ -4111,7 +4377,7 @@ step68:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group67
+	JNZ         group73
 	VZEROUPPER
 	RET
 
@@ -4130,7 +4396,7 @@ TEXT ·dotsBF16AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group69:
+group75:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4164,7 +4430,7 @@ group69:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step70:
+step76:
 	VPMOVZXWD   (R11), Z24
 	VPSLLD      $0x10, Z24, Z24
 	VPMOVZXWD   (R11)(BX*1), Z25
@@ -4248,7 +4514,7 @@ step70:
 	ADDQ        $+64, R15
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step70
+	JNZ         step76
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
@@ -4382,71 +4648,75 @@ step70:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group69
+	JNZ         group75
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, DI
 
-row71:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row77:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, DI
-	JLT    tail73
+	SUBQ   $+4, R8
+	JLT    tail79
 
-quad72:
-	VCVTPH2PS   (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
-	VCVTPH2PS   32(R9), Z5
-	VFMADD231PS 64(R8), Z5, Z0
-	PREFETCHT0  4096(R9)
-	VCVTPH2PS   64(R9), Z6
-	VFMADD231PS 128(R8), Z6, Z1
-	VCVTPH2PS   96(R9), Z7
-	VFMADD231PS 192(R8), Z7, Z1
-	PREFETCHT0  4160(R9)
-	VCVTPH2PS   128(R9), Z8
-	VFMADD231PS 256(R8), Z8, Z2
-	VCVTPH2PS   160(R9), Z9
-	VFMADD231PS 320(R8), Z9, Z2
-	PREFETCHT0  4224(R9)
-	VCVTPH2PS   192(R9), Z10
-	VFMADD231PS 384(R8), Z10, Z3
-	VCVTPH2PS   224(R9), Z11
-	VFMADD231PS 448(R8), Z11, Z3
-	PREFETCHT0  4288(R9)
-	ADDQ        $+256, R9
-	ADDQ        $+512, R8
-	SUBQ        $+4, DI
-	JGE         quad72
+quad78:
+	VCVTPH2PS   (DI), Z6
+	VFMADD231PS (R9), Z6, Z0
+	VCVTPH2PS   32(DI), Z7
+	VFMADD231PS 64(R9), Z7, Z0
+	PREFETCHT0  2048(DI)
+	VCVTPH2PS   64(DI), Z8
+	VFMADD231PS 128(R9), Z8, Z1
+	VCVTPH2PS   96(DI), Z9
+	VFMADD231PS 192(R9), Z9, Z1
+	PREFETCHT0  2112(DI)
+	VCVTPH2PS   128(DI), Z10
+	VFMADD231PS 256(R9), Z10, Z2
+	VCVTPH2PS   160(DI), Z11
+	VFMADD231PS 320(R9), Z11, Z2
+	PREFETCHT0  2176(DI)
+	VCVTPH2PS   192(DI), Z12
+	VFMADD231PS 384(R9), Z12, Z3
+	VCVTPH2PS   224(DI), Z13
+	VFMADD231PS 448(R9), Z13, Z3
+	PREFETCHT0  2240(DI)
+	ADDQ        $+256, DI
+	ADDQ        $+512, R9
+	SUBQ        $+4, R8
+	JGE         quad78
 
-tail73:
-	ADDQ $+4, DI
-	JZ   done75
+tail79:
+	ADDQ $+4, R8
+	JZ   done81
 
-single74:
-	VCVTPH2PS   (R9), Z4
-	VFMADD231PS (R8), Z4, Z0
-	VCVTPH2PS   32(R9), Z5
-	VFMADD231PS 64(R8), Z5, Z0
-	ADDQ        $+64, R9
-	ADDQ        $+128, R8
-	DECQ        DI
-	JNZ         single74
+single80:
+	VCVTPH2PS   (DI), Z6
+	VFMADD231PS (R9), Z6, Z0
+	VCVTPH2PS   32(DI), Z7
+	VFMADD231PS 64(R9), Z7, Z0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+64, DI
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         single80
 
-done75:
+done81:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -4462,7 +4732,7 @@ done75:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row71
+	JNZ           row77
 	VZEROUPPER
 	RET
 
@@ -4477,7 +4747,7 @@ TEXT ·dotsF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group76:
+group82:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4487,7 +4757,7 @@ group76:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step77:
+step83:
 	VCVTPH2PS     (R11), Z2
 	VMOVUPS       (R10), Z3
 	VFMADD231PS   Z3, Z2, Z0
@@ -4503,7 +4773,7 @@ step77:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step77
+	JNZ           step83
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
@@ -4528,7 +4798,7 @@ step77:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group76
+	JNZ           group82
 	VZEROUPPER
 	RET
 
@@ -4543,7 +4813,7 @@ TEXT ·dotsF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group78:
+group84:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4554,7 +4824,7 @@ group78:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step79:
+step85:
 	VCVTPH2PS     (R11), Z3
 	VMOVUPS       (R10), Z4
 	VFMADD231PS   Z4, Z3, Z0
@@ -4574,7 +4844,7 @@ step79:
 	ADDQ          $+64, R12
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step79
+	JNZ           step85
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
@@ -4609,7 +4879,7 @@ step79:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group78
+	JNZ           group84
 	VZEROUPPER
 	RET
 
@@ -4624,7 +4894,7 @@ TEXT ·dotsF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group80:
+group86:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4637,7 +4907,7 @@ group80:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step81:
+step87:
 	VCVTPH2PS     (R11), Z4
 	VMOVUPS       (R10), Z5
 	VFMADD231PS   Z5, Z4, Z0
@@ -4661,7 +4931,7 @@ step81:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step81
+	JNZ           step87
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
@@ -4706,7 +4976,7 @@ step81:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group80
+	JNZ           group86
 	VZEROUPPER
 	RET
 
@@ -4721,7 +4991,7 @@ TEXT ·dotsF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group82:
+group88:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4735,7 +5005,7 @@ group82:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step83:
+step89:
 	VCVTPH2PS     (R11), Z5
 	VMOVUPS       (R10), Z6
 	VFMADD231PS   Z6, Z5, Z0
@@ -4763,7 +5033,7 @@ step83:
 	ADDQ          $+64, R13
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step83
+	JNZ           step89
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
@@ -4818,7 +5088,7 @@ step83:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group82
+	JNZ           group88
 	VZEROUPPER
 	RET
 
@@ -4833,7 +5103,7 @@ TEXT ·dotsF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group84:
+group90:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4849,7 +5119,7 @@ group84:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step85:
+step91:
 	VCVTPH2PS     (R11), Z6
 	VMOVUPS       (R10), Z7
 	VFMADD231PS   Z7, Z6, Z0
@@ -4881,7 +5151,7 @@ step85:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step85
+	JNZ           step91
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
@@ -4946,7 +5216,7 @@ step85:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group84
+	JNZ           group90
 	VZEROUPPER
 	RET
 
@@ -4961,7 +5231,7 @@ TEXT ·dotsF16AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group86:
+group92:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -4978,7 +5248,7 @@ group86:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 
-step87:
+step93:
 	VCVTPH2PS     (R11), Z7
 	VMOVUPS       (R10), Z8
 	VFMADD231PS   Z8, Z7, Z0
@@ -5014,7 +5284,7 @@ step87:
 	ADDQ          $+64, R14
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step87
+	JNZ           step93
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPS        Y7, Y0, Y0
@@ -5089,7 +5359,7 @@ step87:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group86
+	JNZ           group92
 	VZEROUPPER
 	RET
 
@@ -5104,7 +5374,7 @@ TEXT ·dotsF16AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group88:
+group94:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5123,7 +5393,7 @@ group88:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step89:
+step95:
 	VCVTPH2PS     (R11), Z8
 	VMOVUPS       (R10), Z9
 	VFMADD231PS   Z9, Z8, Z0
@@ -5163,7 +5433,7 @@ step89:
 	ADDQ          $+64, R15
 	ADDQ          $+128, R10
 	DECQ          R9
-	JNZ           step89
+	JNZ           step95
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
@@ -5248,85 +5518,226 @@ step89:
 	ADDQ          $+4, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group88
+	JNZ           group94
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x1x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ  d+0(FP), AX
-	MOVQ  16(AX), CX
-	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), SI
-	MOVQ  40(AX), DI
-	MOVQ  $0x00001111, R8
-	KMOVW R8, K1
-	MOVQ  $0x0000000f, R8
-	KMOVW R8, K2
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+4, DX, R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (DI)(DI*2), R11
 
-group90:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
+row96:
+	MOVQ   48(AX), R12
+	MOVQ   (AX), R13
 	MOVQ   CX, R10
-	LEAQ   (BX)(BX*2), R11
-	LEAQ   (CX)(BX*4), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	SUBQ   $+4, R12
+	JLT    tail98
 
-step91:
-	VCVTPH2PS   (R10), Z4
-	VCVTPH2PS   (R10)(BX*1), Z5
-	VCVTPH2PS   (R10)(BX*2), Z6
-	VCVTPH2PS   (R10)(R11*1), Z7
-	VMOVUPS     (R9), Z8
-	VFMADD231PS Z8, Z4, Z0
-	VFMADD231PS Z8, Z5, Z1
-	VFMADD231PS Z8, Z6, Z2
-	VFMADD231PS Z8, Z7, Z3
-	VCVTPH2PS   32(R10), Z4
-	VCVTPH2PS   32(R10)(BX*1), Z5
-	VCVTPH2PS   32(R10)(BX*2), Z6
-	VCVTPH2PS   32(R10)(R11*1), Z7
-	VMOVUPS     64(R9), Z8
-	VFMADD231PS Z8, Z4, Z0
-	VFMADD231PS Z8, Z5, Z1
-	VFMADD231PS Z8, Z6, Z2
-	VFMADD231PS Z8, Z7, Z3
-	PREFETCHT1  (R12)
-	PREFETCHT1  (R12)(BX*1)
-	PREFETCHT1  (R12)(BX*2)
-	PREFETCHT1  (R12)(R11*1)
+quad97:
+	VMOVUPS     (R13), Z16
+	VMOVUPS     64(R13), Z17
+	VCVTPH2PS   (R10), Z18
+	VFMADD231PS Z16, Z18, Z0
+	VCVTPH2PS   32(R10), Z19
+	VFMADD231PS Z17, Z19, Z0
+	PREFETCHT0  2048(R10)
+	VCVTPH2PS   (R10)(DI*1), Z20
+	VFMADD231PS Z16, Z20, Z4
+	VCVTPH2PS   32(R10)(DI*1), Z21
+	VFMADD231PS Z17, Z21, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VCVTPH2PS   (R10)(DI*2), Z22
+	VFMADD231PS Z16, Z22, Z8
+	VCVTPH2PS   32(R10)(DI*2), Z23
+	VFMADD231PS Z17, Z23, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VCVTPH2PS   (R10)(R11*1), Z24
+	VFMADD231PS Z16, Z24, Z12
+	VCVTPH2PS   32(R10)(R11*1), Z25
+	VFMADD231PS Z17, Z25, Z12
+	PREFETCHT0  2048(R10)(R11*1)
+	VMOVUPS     128(R13), Z16
+	VMOVUPS     192(R13), Z17
+	VCVTPH2PS   64(R10), Z18
+	VFMADD231PS Z16, Z18, Z1
+	VCVTPH2PS   96(R10), Z19
+	VFMADD231PS Z17, Z19, Z1
+	PREFETCHT0  2112(R10)
+	VCVTPH2PS   64(R10)(DI*1), Z20
+	VFMADD231PS Z16, Z20, Z5
+	VCVTPH2PS   96(R10)(DI*1), Z21
+	VFMADD231PS Z17, Z21, Z5
+	PREFETCHT0  2112(R10)(DI*1)
+	VCVTPH2PS   64(R10)(DI*2), Z22
+	VFMADD231PS Z16, Z22, Z9
+	VCVTPH2PS   96(R10)(DI*2), Z23
+	VFMADD231PS Z17, Z23, Z9
+	PREFETCHT0  2112(R10)(DI*2)
+	VCVTPH2PS   64(R10)(R11*1), Z24
+	VFMADD231PS Z16, Z24, Z13
+	VCVTPH2PS   96(R10)(R11*1), Z25
+	VFMADD231PS Z17, Z25, Z13
+	PREFETCHT0  2112(R10)(R11*1)
+	VMOVUPS     256(R13), Z16
+	VMOVUPS     320(R13), Z17
+	VCVTPH2PS   128(R10), Z18
+	VFMADD231PS Z16, Z18, Z2
+	VCVTPH2PS   160(R10), Z19
+	VFMADD231PS Z17, Z19, Z2
+	PREFETCHT0  2176(R10)
+	VCVTPH2PS   128(R10)(DI*1), Z20
+	VFMADD231PS Z16, Z20, Z6
+	VCVTPH2PS   160(R10)(DI*1), Z21
+	VFMADD231PS Z17, Z21, Z6
+	PREFETCHT0  2176(R10)(DI*1)
+	VCVTPH2PS   128(R10)(DI*2), Z22
+	VFMADD231PS Z16, Z22, Z10
+	VCVTPH2PS   160(R10)(DI*2), Z23
+	VFMADD231PS Z17, Z23, Z10
+	PREFETCHT0  2176(R10)(DI*2)
+	VCVTPH2PS   128(R10)(R11*1), Z24
+	VFMADD231PS Z16, Z24, Z14
+	VCVTPH2PS   160(R10)(R11*1), Z25
+	VFMADD231PS Z17, Z25, Z14
+	PREFETCHT0  2176(R10)(R11*1)
+	VMOVUPS     384(R13), Z16
+	VMOVUPS     448(R13), Z17
+	VCVTPH2PS   192(R10), Z18
+	VFMADD231PS Z16, Z18, Z3
+	VCVTPH2PS   224(R10), Z19
+	VFMADD231PS Z17, Z19, Z3
+	PREFETCHT0  2240(R10)
+	VCVTPH2PS   192(R10)(DI*1), Z20
+	VFMADD231PS Z16, Z20, Z7
+	VCVTPH2PS   224(R10)(DI*1), Z21
+	VFMADD231PS Z17, Z21, Z7
+	PREFETCHT0  2240(R10)(DI*1)
+	VCVTPH2PS   192(R10)(DI*2), Z22
+	VFMADD231PS Z16, Z22, Z11
+	VCVTPH2PS   224(R10)(DI*2), Z23
+	VFMADD231PS Z17, Z23, Z11
+	PREFETCHT0  2240(R10)(DI*2)
+	VCVTPH2PS   192(R10)(R11*1), Z24
+	VFMADD231PS Z16, Z24, Z15
+	VCVTPH2PS   224(R10)(R11*1), Z25
+	VFMADD231PS Z17, Z25, Z15
+	PREFETCHT0  2240(R10)(R11*1)
+	ADDQ        $+256, R10
+	ADDQ        $+512, R13
+	SUBQ        $+4, R12
+	JGE         quad97
+
+tail98:
+	ADDQ $+4, R12
+	JZ   done100
+
+single99:
+	VMOVUPS     (R13), Z16
+	VMOVUPS     64(R13), Z17
+	VCVTPH2PS   (R10), Z18
+	VFMADD231PS Z16, Z18, Z0
+	VCVTPH2PS   32(R10), Z19
+	VFMADD231PS Z17, Z19, Z0
+	PREFETCHT0  2048(R10)
+	VCVTPH2PS   (R10)(DI*1), Z20
+	VFMADD231PS Z16, Z20, Z4
+	VCVTPH2PS   32(R10)(DI*1), Z21
+	VFMADD231PS Z17, Z21, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VCVTPH2PS   (R10)(DI*2), Z22
+	VFMADD231PS Z16, Z22, Z8
+	VCVTPH2PS   32(R10)(DI*2), Z23
+	VFMADD231PS Z17, Z23, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VCVTPH2PS   (R10)(R11*1), Z24
+	VFMADD231PS Z16, Z24, Z12
+	VCVTPH2PS   32(R10)(R11*1), Z25
+	VFMADD231PS Z17, Z25, Z12
+	PREFETCHT0  2048(R10)(R11*1)
 	ADDQ        $+64, R10
-	ADDQ        $+64, R12
-	ADDQ        $+128, R9
-	DECQ        R8
-	JNZ         step91
-	MOVQ        SI, R8
-	VSHUFF32X4  $0xee, Z1, Z0, Z4
-	VSHUFF32X4  $0x44, Z1, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VSHUFF32X4  $0xee, Z3, Z2, Z4
-	VSHUFF32X4  $0x44, Z3, Z2, Z2
-	VADDPS      Z4, Z2, Z2
-	VSHUFF32X4  $0xdd, Z2, Z0, Z4
-	VSHUFF32X4  $0x88, Z2, Z0, Z0
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0x4e, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VPERMILPS   $0xb1, Z0, Z4
-	VADDPS      Z4, Z0, Z0
-	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R8)
-	ADDQ        DI, R8
-	ADDQ        $+16, SI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group90
+	ADDQ        $+128, R13
+	DECQ        R12
+	JNZ         single99
+
+done100:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, (SI)
+	VADDPS        Z6, Z4, Z4
+	VADDPS        Z7, Z5, Z5
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VADDPS        Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0x4e, X4, X5
+	VADDPS        X5, X4, X4
+	VPERMILPS     $0xb1, X4, X5
+	VADDPS        X5, X4, X4
+	VMOVSS        X4, (SI)(R8*1)
+	VADDPS        Z10, Z8, Z8
+	VADDPS        Z11, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPS        Y9, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0x4e, X8, X9
+	VADDPS        X9, X8, X8
+	VPERMILPS     $0xb1, X8, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (SI)(R8*2)
+	VADDPS        Z14, Z12, Z12
+	VADDPS        Z15, Z13, Z13
+	VADDPS        Z13, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y13
+	VADDPS        Y13, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0x4e, X12, X13
+	VADDPS        X13, X12, X12
+	VPERMILPS     $0xb1, X12, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (SI)(R9*1)
+	ADDQ          $+4, SI
+	ADDQ          BX, CX
+	DECQ          DX
+	JNZ           row96
 	VZEROUPPER
 	RET
 
@@ -5345,7 +5756,7 @@ TEXT ·dotsF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group92:
+group101:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5360,7 +5771,7 @@ group92:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step93:
+step102:
 	VCVTPH2PS   (R11), Z8
 	VCVTPH2PS   (R11)(BX*1), Z9
 	VCVTPH2PS   (R11)(BX*2), Z10
@@ -5397,7 +5808,7 @@ step93:
 	ADDQ        $+64, R13
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step93
+	JNZ         step102
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
@@ -5434,7 +5845,7 @@ step93:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group92
+	JNZ         group101
 	VZEROUPPER
 	RET
 
@@ -5453,7 +5864,7 @@ TEXT ·dotsF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group94:
+group103:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5472,7 +5883,7 @@ group94:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step95:
+step104:
 	VCVTPH2PS   (R11), Z12
 	VCVTPH2PS   (R11)(BX*1), Z13
 	VCVTPH2PS   (R11)(BX*2), Z14
@@ -5519,7 +5930,7 @@ step95:
 	ADDQ        $+64, R13
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step95
+	JNZ         step104
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
@@ -5572,7 +5983,7 @@ step95:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group94
+	JNZ         group103
 	VZEROUPPER
 	RET
 
@@ -5591,7 +6002,7 @@ TEXT ·dotsF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group96:
+group105:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5615,7 +6026,7 @@ group96:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step97:
+step106:
 	VCVTPH2PS   (R11), Z16
 	VCVTPH2PS   (R11)(BX*1), Z17
 	VCVTPH2PS   (R11)(BX*2), Z18
@@ -5672,7 +6083,7 @@ step97:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step97
+	JNZ         step106
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
@@ -5741,7 +6152,7 @@ step97:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group96
+	JNZ         group105
 	VZEROUPPER
 	RET
 
@@ -5760,7 +6171,7 @@ TEXT ·dotsF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group98:
+group107:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5788,7 +6199,7 @@ group98:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step99:
+step108:
 	VCVTPH2PS   (R11), Z20
 	VCVTPH2PS   (R11)(BX*1), Z21
 	VCVTPH2PS   (R11)(BX*2), Z22
@@ -5855,7 +6266,7 @@ step99:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step99
+	JNZ         step108
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
@@ -5940,7 +6351,7 @@ step99:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group98
+	JNZ         group107
 	VZEROUPPER
 	RET
 
@@ -5959,7 +6370,7 @@ TEXT ·dotsF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  $0x0000000f, R9
 	KMOVW R9, K2
 
-group100:
+group109:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -5992,7 +6403,7 @@ group100:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step101:
+step110:
 	VCVTPH2PS   (R11), Z24
 	VCVTPH2PS   (R11)(BX*1), Z25
 	VCVTPH2PS   (R11)(BX*2), Z26
@@ -6069,7 +6480,7 @@ step101:
 	ADDQ        $+64, R15
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step101
+	JNZ         step110
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
@@ -6170,7 +6581,7 @@ step101:
 	ADDQ        $+16, DI
 	LEAQ        (CX)(BX*4), CX
 	DECQ        DX
-	JNZ         group100
+	JNZ         group109
 	VZEROUPPER
 	RET
 
@@ -6189,7 +6600,7 @@ TEXT ·dotsF16AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group102:
+group111:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6219,7 +6630,7 @@ group102:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 
-step103:
+step112:
 	VCVTPH2PS   (R11), Z21
 	VCVTPH2PS   (R11)(BX*1), Z22
 	VCVTPH2PS   (R11)(BX*2), Z23
@@ -6289,7 +6700,7 @@ step103:
 	ADDQ        $+64, R14
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step103
+	JNZ         step112
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
@@ -6407,7 +6818,7 @@ step103:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group102
+	JNZ         group111
 	VZEROUPPER
 	RET
 
@@ -6426,7 +6837,7 @@ TEXT ·dotsF16AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  $0x00000007, R9
 	KMOVW R9, K2
 
-group104:
+group113:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6460,7 +6871,7 @@ group104:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step105:
+step114:
 	VCVTPH2PS   (R11), Z24
 	VCVTPH2PS   (R11)(BX*1), Z25
 	VCVTPH2PS   (R11)(BX*2), Z26
@@ -6538,7 +6949,7 @@ step105:
 	ADDQ        $+64, R15
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step105
+	JNZ         step114
 	MOVQ        DI, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
@@ -6672,61 +7083,65 @@ step105:
 	LEAQ        (CX)(BX*1), CX
 	LEAQ        (CX)(BX*2), CX
 	DECQ        DX
-	JNZ         group104
+	JNZ         group113
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF64AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 32(AX), SI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+8, DX, DI
 
-row106:
-	MOVQ   48(AX), DI
-	MOVQ   (AX), R8
-	MOVQ   CX, R9
+row115:
+	MOVQ   48(AX), R8
+	MOVQ   (AX), R9
+	MOVQ   CX, DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, DI
-	JLT    tail108
+	SUBQ   $+4, R8
+	JLT    tail117
 
-quad107:
-	VMOVUPD     (R9), Z4
-	VFMADD231PD (R8), Z4, Z0
-	PREFETCHT0  4096(R9)
-	VMOVUPD     64(R9), Z5
-	VFMADD231PD 64(R8), Z5, Z1
-	PREFETCHT0  4160(R9)
-	VMOVUPD     128(R9), Z6
-	VFMADD231PD 128(R8), Z6, Z2
-	PREFETCHT0  4224(R9)
-	VMOVUPD     192(R9), Z7
-	VFMADD231PD 192(R8), Z7, Z3
-	PREFETCHT0  4288(R9)
+quad116:
+	VMOVUPD     (DI), Z5
+	VFMADD231PD (R9), Z5, Z0
+	PREFETCHT0  2048(DI)
+	VMOVUPD     64(DI), Z6
+	VFMADD231PD 64(R9), Z6, Z1
+	PREFETCHT0  2112(DI)
+	VMOVUPD     128(DI), Z7
+	VFMADD231PD 128(R9), Z7, Z2
+	PREFETCHT0  2176(DI)
+	VMOVUPD     192(DI), Z8
+	VFMADD231PD 192(R9), Z8, Z3
+	PREFETCHT0  2240(DI)
+	ADDQ        $+256, DI
 	ADDQ        $+256, R9
-	ADDQ        $+256, R8
-	SUBQ        $+4, DI
-	JGE         quad107
+	SUBQ        $+4, R8
+	JGE         quad116
 
-tail108:
-	ADDQ $+4, DI
-	JZ   done110
+tail117:
+	ADDQ $+4, R8
+	JZ   done119
 
-single109:
-	VMOVUPD     (R9), Z4
-	VFMADD231PD (R8), Z4, Z0
+single118:
+	VMOVUPD     (DI), Z5
+	VFMADD231PD (R9), Z5, Z0
+	PREFETCHT0  2048(DI)
+	ADDQ        $+64, DI
 	ADDQ        $+64, R9
-	ADDQ        $+64, R8
-	DECQ        DI
-	JNZ         single109
+	DECQ        R8
+	JNZ         single118
 
-done110:
+done119:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -6740,7 +7155,7 @@ done110:
 	ADDQ          $+8, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row106
+	JNZ           row115
 	VZEROUPPER
 	RET
 
@@ -6755,7 +7170,7 @@ TEXT ·dotsF64AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group111:
+group120:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6765,7 +7180,7 @@ group111:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
-step112:
+step121:
 	VMOVUPD       (R11), Z2
 	VMOVUPS       (R10), Z3
 	VFMADD231PD   Z3, Z2, Z0
@@ -6776,7 +7191,7 @@ step112:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step112
+	JNZ           step121
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPD        Y2, Y0, Y0
@@ -6797,7 +7212,7 @@ step112:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group111
+	JNZ           group120
 	VZEROUPPER
 	RET
 
@@ -6812,7 +7227,7 @@ TEXT ·dotsF64AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group113:
+group122:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6823,7 +7238,7 @@ group113:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 
-step114:
+step123:
 	VMOVUPD       (R11), Z3
 	VMOVUPS       (R10), Z4
 	VFMADD231PD   Z4, Z3, Z0
@@ -6836,7 +7251,7 @@ step114:
 	ADDQ          $+64, R12
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step114
+	JNZ           step123
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPD        Y3, Y0, Y0
@@ -6865,7 +7280,7 @@ step114:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group113
+	JNZ           group122
 	VZEROUPPER
 	RET
 
@@ -6880,7 +7295,7 @@ TEXT ·dotsF64AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group115:
+group124:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6893,7 +7308,7 @@ group115:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-step116:
+step125:
 	VMOVUPD       (R11), Z4
 	VMOVUPS       (R10), Z5
 	VFMADD231PD   Z5, Z4, Z0
@@ -6908,7 +7323,7 @@ step116:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step116
+	JNZ           step125
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPD        Y4, Y0, Y0
@@ -6945,7 +7360,7 @@ step116:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group115
+	JNZ           group124
 	VZEROUPPER
 	RET
 
@@ -6960,7 +7375,7 @@ TEXT ·dotsF64AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group117:
+group126:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -6974,7 +7389,7 @@ group117:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-step118:
+step127:
 	VMOVUPD       (R11), Z5
 	VMOVUPS       (R10), Z6
 	VFMADD231PD   Z6, Z5, Z0
@@ -6991,7 +7406,7 @@ step118:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step118
+	JNZ           step127
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPD        Y5, Y0, Y0
@@ -7036,7 +7451,7 @@ step118:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group117
+	JNZ           group126
 	VZEROUPPER
 	RET
 
@@ -7051,7 +7466,7 @@ TEXT ·dotsF64AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group119:
+group128:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7067,7 +7482,7 @@ group119:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
-step120:
+step129:
 	VMOVUPD       (R11), Z6
 	VMOVUPS       (R10), Z7
 	VFMADD231PD   Z7, Z6, Z0
@@ -7086,7 +7501,7 @@ step120:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step120
+	JNZ           step129
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPD        Y6, Y0, Y0
@@ -7139,7 +7554,7 @@ step120:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group119
+	JNZ           group128
 	VZEROUPPER
 	RET
 
@@ -7154,7 +7569,7 @@ TEXT ·dotsF64AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group121:
+group130:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7171,7 +7586,7 @@ group121:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 
-step122:
+step131:
 	VMOVUPD       (R11), Z7
 	VMOVUPS       (R10), Z8
 	VFMADD231PD   Z8, Z7, Z0
@@ -7192,7 +7607,7 @@ step122:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step122
+	JNZ           step131
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPD        Y7, Y0, Y0
@@ -7253,7 +7668,7 @@ step122:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group121
+	JNZ           group130
 	VZEROUPPER
 	RET
 
@@ -7268,7 +7683,7 @@ TEXT ·dotsF64AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group123:
+group132:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7287,7 +7702,7 @@ group123:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step124:
+step133:
 	VMOVUPD       (R11), Z8
 	VMOVUPS       (R10), Z9
 	VFMADD231PD   Z9, Z8, Z0
@@ -7310,7 +7725,7 @@ step124:
 	ADDQ          $+64, R15
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step124
+	JNZ           step133
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -7379,85 +7794,153 @@ step124:
 	ADDQ          $+8, DI
 	LEAQ          (CX)(BX*1), CX
 	DECQ          DX
-	JNZ           group123
+	JNZ           group132
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX512x1x4(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF64AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ d+0(FP), AX
-	MOVQ 16(AX), CX
-	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), SI
-	MOVQ 40(AX), DI
+	MOVQ   d+0(FP), AX
+	MOVQ   16(AX), CX
+	MOVQ   56(AX), DX
+	MOVQ   24(AX), BX
+	MOVQ   32(AX), SI
+	MOVQ   BX, DI
+	IMULQ  DX, DI
+	IMUL3Q $+8, DX, R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (DI)(DI*2), R11
 
-group125:
-	MOVQ   48(AX), R8
-	MOVQ   (AX), R9
+row134:
+	MOVQ   48(AX), R12
+	MOVQ   (AX), R13
 	MOVQ   CX, R10
-	LEAQ   (BX)(BX*2), R11
-	LEAQ   (CX)(BX*4), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	SUBQ   $+4, R12
+	JLT    tail136
 
-step126:
-	VMOVUPD       (R10), Z4
-	VMOVUPD       (R10)(BX*1), Z5
-	VMOVUPD       (R10)(BX*2), Z6
-	VMOVUPD       (R10)(R11*1), Z7
-	VMOVUPS       (R9), Z8
-	VFMADD231PD   Z8, Z4, Z0
-	VFMADD231PD   Z8, Z5, Z1
-	VFMADD231PD   Z8, Z6, Z2
-	VFMADD231PD   Z8, Z7, Z3
-	PREFETCHT1    (R12)
-	PREFETCHT1    (R12)(BX*1)
-	PREFETCHT1    (R12)(BX*2)
-	PREFETCHT1    (R12)(R11*1)
-	ADDQ          $+64, R10
-	ADDQ          $+64, R12
-	ADDQ          $+64, R9
-	DECQ          R8
-	JNZ           step126
-	MOVQ          SI, R8
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPD        Y4, Y0, Y0
-	VEXTRACTF128  $0x01, Y0, X4
-	VADDPD        X4, X0, X0
-	VPERMILPD     $0x01, X0, X4
-	VADDSD        X4, X0, X0
-	VMOVSD        X0, (R8)
-	VEXTRACTF64X4 $0x01, Z1, Y4
-	VADDPD        Y4, Y1, Y1
-	VEXTRACTF128  $0x01, Y1, X4
-	VADDPD        X4, X1, X1
-	VPERMILPD     $0x01, X1, X4
-	VADDSD        X4, X1, X1
-	VMOVSD        X1, 8(R8)
-	VEXTRACTF64X4 $0x01, Z2, Y4
-	VADDPD        Y4, Y2, Y2
-	VEXTRACTF128  $0x01, Y2, X4
-	VADDPD        X4, X2, X2
-	VPERMILPD     $0x01, X2, X4
-	VADDSD        X4, X2, X2
-	VMOVSD        X2, 16(R8)
-	VEXTRACTF64X4 $0x01, Z3, Y4
-	VADDPD        Y4, Y3, Y3
-	VEXTRACTF128  $0x01, Y3, X4
-	VADDPD        X4, X3, X3
-	VPERMILPD     $0x01, X3, X4
-	VADDSD        X4, X3, X3
-	VMOVSD        X3, 24(R8)
-	ADDQ          DI, R8
-	ADDQ          $+32, SI
-	LEAQ          (CX)(BX*4), CX
+quad135:
+	VMOVUPS     (R13), Z16
+	VFMADD231PD (R10), Z16, Z0
+	PREFETCHT0  2048(R10)
+	VFMADD231PD (R10)(DI*1), Z16, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VFMADD231PD (R10)(DI*2), Z16, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VFMADD231PD (R10)(R11*1), Z16, Z12
+	PREFETCHT0  2048(R10)(R11*1)
+	VMOVUPS     64(R13), Z16
+	VFMADD231PD 64(R10), Z16, Z1
+	PREFETCHT0  2112(R10)
+	VFMADD231PD 64(R10)(DI*1), Z16, Z5
+	PREFETCHT0  2112(R10)(DI*1)
+	VFMADD231PD 64(R10)(DI*2), Z16, Z9
+	PREFETCHT0  2112(R10)(DI*2)
+	VFMADD231PD 64(R10)(R11*1), Z16, Z13
+	PREFETCHT0  2112(R10)(R11*1)
+	VMOVUPS     128(R13), Z16
+	VFMADD231PD 128(R10), Z16, Z2
+	PREFETCHT0  2176(R10)
+	VFMADD231PD 128(R10)(DI*1), Z16, Z6
+	PREFETCHT0  2176(R10)(DI*1)
+	VFMADD231PD 128(R10)(DI*2), Z16, Z10
+	PREFETCHT0  2176(R10)(DI*2)
+	VFMADD231PD 128(R10)(R11*1), Z16, Z14
+	PREFETCHT0  2176(R10)(R11*1)
+	VMOVUPS     192(R13), Z16
+	VFMADD231PD 192(R10), Z16, Z3
+	PREFETCHT0  2240(R10)
+	VFMADD231PD 192(R10)(DI*1), Z16, Z7
+	PREFETCHT0  2240(R10)(DI*1)
+	VFMADD231PD 192(R10)(DI*2), Z16, Z11
+	PREFETCHT0  2240(R10)(DI*2)
+	VFMADD231PD 192(R10)(R11*1), Z16, Z15
+	PREFETCHT0  2240(R10)(R11*1)
+	ADDQ        $+256, R10
+	ADDQ        $+256, R13
+	SUBQ        $+4, R12
+	JGE         quad135
+
+tail136:
+	ADDQ $+4, R12
+	JZ   done138
+
+single137:
+	VMOVUPS     (R13), Z16
+	VFMADD231PD (R10), Z16, Z0
+	PREFETCHT0  2048(R10)
+	VFMADD231PD (R10)(DI*1), Z16, Z4
+	PREFETCHT0  2048(R10)(DI*1)
+	VFMADD231PD (R10)(DI*2), Z16, Z8
+	PREFETCHT0  2048(R10)(DI*2)
+	VFMADD231PD (R10)(R11*1), Z16, Z12
+	PREFETCHT0  2048(R10)(R11*1)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R13
+	DECQ        R12
+	JNZ         single137
+
+done138:
+	VADDPD        Z2, Z0, Z0
+	VADDPD        Z3, Z1, Z1
+	VADDPD        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPD        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPD        X1, X0, X0
+	VPERMILPD     $0x01, X0, X1
+	VADDSD        X1, X0, X0
+	VMOVSD        X0, (SI)
+	VADDPD        Z6, Z4, Z4
+	VADDPD        Z7, Z5, Z5
+	VADDPD        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VADDPD        Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VADDPD        X5, X4, X4
+	VPERMILPD     $0x01, X4, X5
+	VADDSD        X5, X4, X4
+	VMOVSD        X4, (SI)(R8*1)
+	VADDPD        Z10, Z8, Z8
+	VADDPD        Z11, Z9, Z9
+	VADDPD        Z9, Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VADDPD        Y9, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VADDPD        X9, X8, X8
+	VPERMILPD     $0x01, X8, X9
+	VADDSD        X9, X8, X8
+	VMOVSD        X8, (SI)(R8*2)
+	VADDPD        Z14, Z12, Z12
+	VADDPD        Z15, Z13, Z13
+	VADDPD        Z13, Z12, Z12
+	VEXTRACTF64X4 $0x01, Z12, Y13
+	VADDPD        Y13, Y12, Y12
+	VEXTRACTF128  $0x01, Y12, X13
+	VADDPD        X13, X12, X12
+	VPERMILPD     $0x01, X12, X13
+	VADDSD        X13, X12, X12
+	VMOVSD        X12, (SI)(R9*1)
+	ADDQ          $+8, SI
+	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           group125
+	JNZ           row134
 	VZEROUPPER
 	RET
 
@@ -7472,7 +7955,7 @@ TEXT ·dotsF64AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group127:
+group139:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7487,7 +7970,7 @@ group127:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-step128:
+step140:
 	VMOVUPD       (R11), Z8
 	VMOVUPD       (R11)(BX*1), Z9
 	VMOVUPD       (R11)(BX*2), Z10
@@ -7510,7 +7993,7 @@ step128:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step128
+	JNZ           step140
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
@@ -7573,7 +8056,7 @@ step128:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group127
+	JNZ           group139
 	VZEROUPPER
 	RET
 
@@ -7588,7 +8071,7 @@ TEXT ·dotsF64AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group129:
+group141:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7607,7 +8090,7 @@ group129:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-step130:
+step142:
 	VMOVUPD       (R11), Z12
 	VMOVUPD       (R11)(BX*1), Z13
 	VMOVUPD       (R11)(BX*2), Z14
@@ -7635,7 +8118,7 @@ step130:
 	ADDQ          $+64, R13
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step130
+	JNZ           step142
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPD        Y12, Y0, Y0
@@ -7727,7 +8210,7 @@ step130:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group129
+	JNZ           group141
 	VZEROUPPER
 	RET
 
@@ -7742,7 +8225,7 @@ TEXT ·dotsF64AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group131:
+group143:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7766,7 +8249,7 @@ group131:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-step132:
+step144:
 	VMOVUPD       (R11), Z16
 	VMOVUPD       (R11)(BX*1), Z17
 	VMOVUPD       (R11)(BX*2), Z18
@@ -7799,7 +8282,7 @@ step132:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step132
+	JNZ           step144
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPD        Y16, Y0, Y0
@@ -7920,7 +8403,7 @@ step132:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group131
+	JNZ           group143
 	VZEROUPPER
 	RET
 
@@ -7935,7 +8418,7 @@ TEXT ·dotsF64AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group133:
+group145:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -7963,7 +8446,7 @@ group133:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-step134:
+step146:
 	VMOVUPD       (R11), Z20
 	VMOVUPD       (R11)(BX*1), Z21
 	VMOVUPD       (R11)(BX*2), Z22
@@ -8001,7 +8484,7 @@ step134:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step134
+	JNZ           step146
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPD        Y20, Y0, Y0
@@ -8151,7 +8634,7 @@ step134:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group133
+	JNZ           group145
 	VZEROUPPER
 	RET
 
@@ -8166,7 +8649,7 @@ TEXT ·dotsF64AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group135:
+group147:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -8199,7 +8682,7 @@ group135:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step136:
+step148:
 	VMOVUPD       (R11), Z24
 	VMOVUPD       (R11)(BX*1), Z25
 	VMOVUPD       (R11)(BX*2), Z26
@@ -8242,7 +8725,7 @@ step136:
 	ADDQ          $+64, R15
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step136
+	JNZ           step148
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPD        Y24, Y0, Y0
@@ -8421,7 +8904,7 @@ step136:
 	ADDQ          $+32, DI
 	LEAQ          (CX)(BX*4), CX
 	DECQ          DX
-	JNZ           group135
+	JNZ           group147
 	VZEROUPPER
 	RET
 
@@ -8436,7 +8919,7 @@ TEXT ·dotsF64AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group137:
+group149:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -8466,7 +8949,7 @@ group137:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 
-step138:
+step150:
 	VMOVUPD       (R11), Z21
 	VMOVUPD       (R11)(BX*1), Z22
 	VMOVUPD       (R11)(BX*2), Z23
@@ -8505,7 +8988,7 @@ step138:
 	ADDQ          $+64, R14
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step138
+	JNZ           step150
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y21
 	VADDPD        Y21, Y0, Y0
@@ -8665,7 +9148,7 @@ step138:
 	LEAQ          (CX)(BX*1), CX
 	LEAQ          (CX)(BX*2), CX
 	DECQ          DX
-	JNZ           group137
+	JNZ           group149
 	VZEROUPPER
 	RET
 
@@ -8680,7 +9163,7 @@ TEXT ·dotsF64AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ 32(AX), DI
 	MOVQ 40(AX), R8
 
-group139:
+group151:
 	MOVQ   48(AX), R9
 	MOVQ   (AX), R10
 	MOVQ   CX, R11
@@ -8714,7 +9197,7 @@ group139:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-step140:
+step152:
 	VMOVUPD       (R11), Z24
 	VMOVUPD       (R11)(BX*1), Z25
 	VMOVUPD       (R11)(BX*2), Z26
@@ -8757,7 +9240,7 @@ step140:
 	ADDQ          $+64, R15
 	ADDQ          $+64, R10
 	DECQ          R9
-	JNZ           step140
+	JNZ           step152
 	MOVQ          DI, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPD        Y24, Y0, Y0
@@ -8939,6 +9422,6 @@ step140:
 	LEAQ          (CX)(BX*1), CX
 	LEAQ          (CX)(BX*2), CX
 	DECQ          DX
-	JNZ           group139
+	JNZ           group151
 	VZEROUPPER
 	RET

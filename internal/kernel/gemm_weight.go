@@ -31,7 +31,7 @@ type dots struct {
 type streams struct {
 	bytes  int  // of w in a step
 	rows   int  // a multiple of all groups' rows of w; 0 where there are no kernels
-	linear bool // a single row of x goes by single rows of w
+	runs   bool // for a single row of x, a group is as many runs of rows, groups long, one after the other
 	kernel [kinds + 1][2][]stream
 }
 
@@ -51,7 +51,7 @@ const fewRows = 16
 // gemmWeight is GemmWeight on arguments that are known to fit.
 func gemmWeight(workers int, c, x Matrix, w Weight, beta float32) {
 	if p := (Problem{C: c, X: x, W: w, Beta: beta}); p.streams() {
-		parallel.For(p.taskWorkers(workers), p.tasks(), p.stream)
+		p.shares(workers).each(p.columns)
 		return
 	}
 	active.f32.multiply(workers, c.Rows, c.Cols, x.Cols, 1, x.operand(false), w.operand(), beta, c.Data, c.Stride)
@@ -77,6 +77,7 @@ func gemmGroup(workers int, problems []Problem) {
 	// The tasks of all streamed products are shared out together.
 	type run struct {
 		Problem
+		shares
 		end int // of its tasks
 	}
 	runs, tasks := make([]run, 0, len(problems)), 0
@@ -85,12 +86,13 @@ func gemmGroup(workers int, problems []Problem) {
 			gemmWeight(workers, p.C, p.X, p.W, p.Beta)
 			continue
 		}
-		tasks += p.tasks()
-		runs = append(runs, run{p, tasks})
+		s := p.shares(workers)
+		tasks += s.tasks()
+		runs = append(runs, run{p, s, tasks})
 	}
 	parallel.For(workers, tasks, func(t int) {
 		r := runs[sort.Search(len(runs), func(i int) bool { return t < runs[i].end })]
-		r.stream(t - r.end + r.tasks())
+		r.task(t-r.end+r.tasks(), r.columns)
 	})
 }
 
@@ -99,31 +101,16 @@ func (p Problem) streams() bool {
 	return active.streams.rows > 0 && p.X.Rows <= fewRows && p.X.Rows > 0 && p.W.Rows > 0 && p.W.Cols >= 64
 }
 
-// taskBytes is about how much of a weight one task of a stream reads.
-const taskBytes = 128 << 10
-
-func (p Problem) taskRows() int {
-	g := active.streams.rows
-	return max(1, taskBytes/(p.W.Cols*p.W.DType.Size())/g) * g
-}
-
-func (p Problem) tasks() int { return (p.W.Rows + p.taskRows() - 1) / p.taskRows() }
-
-// taskWorkers returns 1 where handing out work would cost more than it saves.
-func (p Problem) taskWorkers(workers int) int {
+// shares returns the tasks of the product: one where handing out work would cost
+// more than it saves.
+func (p Problem) shares(workers int) shares {
 	if p.X.Rows*p.W.Rows*p.W.Cols < 1<<16 {
-		return 1
+		workers = 1
 	}
-	return workers
+	return newShares(workers, p.W.Rows, p.W.Cols*p.W.DType.Size())
 }
 
-// stream computes the columns of C that belong to task t.
-func (p Problem) stream(t int) {
-	n := p.taskRows()
-	p.columns(t*n, min((t+1)*n, p.W.Rows))
-}
-
-// columns computes columns [lo, hi) of C.
+// columns computes columns [lo,hi) of C.
 func (p Problem) columns(lo, hi int) {
 	if p.Beta == 0 {
 		p.dots(p.C.Slice(0, p.C.Rows, lo, hi), lo, hi)
@@ -179,12 +166,11 @@ func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, siz
 			k.run(d)
 		}
 	}
-	if xn == 1 && s.linear {
-		pass(kernels[0][1], 0, 0, wn)
-		return
-	}
 	// A few groups of weight rows pass all rows of x while the caches hold them.
 	unit := max(1, 32<<10/d.wRow/s.rows) * s.rows
+	if xn == 1 && s.runs {
+		unit = wn
+	}
 	for r := 0; r < wn; r += unit {
 		n := min(unit, wn-r)
 		for i := range parts {

@@ -45,10 +45,9 @@ func checkGemv(op string, trans bool, rows, cols, nx, ny int) {
 	}
 }
 
-// level2Rows and level2Cols are what one task of a matrix–vector product takes.
 const (
-	level2Rows = 64
-	level2Cols = 1024
+	level2Rows = 64   // of one task of a rank-one product
+	level2Cols = 1024 // of one task of a product with a transpose
 )
 
 // level2Workers returns 1 where n elements are too few to share.
@@ -72,8 +71,7 @@ func gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta fl
 		})
 		return
 	}
-	parallel.For(workers, (a.Rows+level2Rows-1)/level2Rows, func(t int) {
-		lo, hi := t*level2Rows, min(a.Rows, (t+1)*level2Rows)
+	newShares(workers, a.Rows, a.Cols*elemSize[float32]()).each(func(lo, hi int) {
 		rowDots(native, active.dotF32, lane16, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
 	})
 }
@@ -91,8 +89,7 @@ func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, bet
 		})
 		return
 	}
-	parallel.For(workers, (a.Rows+level2Rows-1)/level2Rows, func(t int) {
-		lo, hi := t*level2Rows, min(a.Rows, (t+1)*level2Rows)
+	newShares(workers, a.Rows, a.Cols*elemSize[float64]()).each(func(lo, hi int) {
 		rowDots(wide, active.dotF64, lane16/2, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
 	})
 }

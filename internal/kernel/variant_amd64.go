@@ -40,7 +40,7 @@ var avx512 = variant{
 			spread:    spreadF64AVX512,
 		},
 	},
-	streams: streams{bytes: 64, rows: 12, linear: true, kernel: [kinds + 1][2][]stream{dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512, dotsF64AVX512}},
+	streams: streams{bytes: 64, rows: 12, runs: true, kernel: [kinds + 1][2][]stream{dotsF32AVX512, dotsBF16AVX512, dotsF16AVX512, dotsF64AVX512}},
 	vectors: vectorsAVX512,
 }
 
@@ -68,6 +68,6 @@ var avx2 = variant{
 		lanes: 4, mr: 6, direct: 6, nr: 8, across: 6, packers: genericPackers[float64](4),
 		tiles: [3][]func(*tile){1: gemmF64AVX2Tiles1[:], 2: gemmF64AVX2Tiles2[:]},
 	},
-	streams: streams{bytes: 32, rows: 2, linear: true, kernel: [kinds + 1][2][]stream{dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2, dotsF64AVX2}},
+	streams: streams{bytes: 32, rows: 2, runs: true, kernel: [kinds + 1][2][]stream{dotsF32AVX2, dotsBF16AVX2, dotsF16AVX2, dotsF64AVX2}},
 	vectors: vectorsAVX2,
 }

@@ -92,10 +92,11 @@ func genDots(dir string, s isa) error {
 					r = 1
 				}
 				name := fmt.Sprintf("dots%s%sx%dx%d", src.name, s.name, x, r)
-				f.text(name, fmt.Sprintf("multiplies %d rows of x with groups of %d rows of w.", x, r), "(d *dots)")
-				if x == 1 && r == 1 {
-					f.dotKernel(s, src)
+				if x == 1 {
+					f.text(name, fmt.Sprintf("multiplies a row of x with %d runs of rows of w.", r), "(d *dots)")
+					f.dotKernel(s, src, r)
 				} else {
+					f.text(name, fmt.Sprintf("multiplies %d rows of x with groups of %d rows of w.", x, r), "(d *dots)")
 					f.dotsKernel(s, src, x, r)
 				}
 				table += fmt.Sprintf("\t\t{%d, %s},\n", r, name)
@@ -212,32 +213,62 @@ func (f *file) skip(base, stride reg.Register, n int, dst reg.Register) {
 	}
 }
 
-// dotKernel is dotsKernel for one row of x and rows of w one by one: w is read
-// from end to end as one stream, into four sums.
-func (f *file) dotKernel(s isa, src source) {
+// dotKernel is dotsKernel for one row of x and wn runs of rows of w, one after
+// the other, whose lengths are groups: the runs are read side by side, each from
+// end to end as one stream, and a row into four sums.
+func (f *file) dotKernel(s isa, src source, wn int) {
 	args := f.pointer("d")
 	field := func(off int) reg.GPVirtual {
 		r := f.GP64()
 		f.MOVQ(at(args, off), r)
 		return r
 	}
-	const sums, ahead = 4, 4096
+	const sums, ahead = 4, 2048
 	e := src.elem
 	vecs := e.bytes / src.bytes
 	in := s.bytes / vecs
+	acc := func(w, i int) int { return w*sums + i }
+	free := wn * sums
+
 	pw, groups, wRow, out := field(dotsW), field(dotsGroups), field(dotsWRow), field(dotsOut)
+	run := f.GP64()
+	f.MOVQ(wRow, run)
+	f.IMULQ(groups, run)
+	outs := f.GP64()
+	f.IMUL3Q(operand.I8(e.bytes), groups, outs)
+	po := f.newRows(out, outs, wn)
 	row, quad, tail, single, done := f.fresh("row"), f.fresh("quad"), f.fresh("tail"), f.fresh("single"), f.fresh("done")
+	q := f.GP64()
+	ws := f.newRows(q, run, wn)
 	f.Label(row)
-	steps, px, q := field(dotsSteps), field(dotsX), f.GP64()
+	steps, px := field(dotsSteps), field(dotsX)
 	f.MOVQ(pw, q)
-	for i := range sums {
+	for i := range wn * sums {
 		f.zero(s, s.vec(i))
 	}
-	step := func(u, acc int) {
+	step := func(u, i int) {
+		xs := make([]operand.Op, vecs)
 		for v := range vecs {
-			w := s.vec(sums + (u*vecs+v)%8)
-			f.loadWide(s, src, at(q, u*s.bytes+v*in), w)
-			f.fma(e, at(px, (u*vecs+v)*s.bytes), w, s.vec(acc))
+			xs[v] = at(px, (u*vecs+v)*s.bytes)
+			if wn > 1 {
+				f.VMOVUPS(xs[v], s.vec(free+v))
+				xs[v] = s.vec(free + v)
+			}
+		}
+		for w := range wn {
+			for v, x := range xs {
+				m := ws.at(w, u*s.bytes+v*in)
+				if wn > 1 && vecs == 1 {
+					f.fma(e, m, x, s.vec(acc(w, i)))
+					continue
+				}
+				wv := s.vec(free + vecs + ((u*wn+w)*vecs+v)%min(8, s.regs-free-vecs))
+				f.loadWide(s, src, m, wv)
+				f.fma(e, x, wv, s.vec(acc(w, i)))
+			}
+			if u*s.bytes%64 == 0 {
+				f.PREFETCHT0(ws.at(w, u*s.bytes+ahead))
+			}
 		}
 	}
 	f.SUBQ(operand.I8(sums), steps)
@@ -245,9 +276,6 @@ func (f *file) dotKernel(s isa, src source) {
 	f.Label(quad)
 	for u := range sums {
 		step(u, u)
-		if u*s.bytes%64 == 0 {
-			f.PREFETCHT0(at(q, u*s.bytes+ahead))
-		}
 	}
 	f.ADDQ(operand.I32(sums*s.bytes), q)
 	f.ADDQ(operand.I32(sums*vecs*s.bytes), px)
@@ -263,19 +291,22 @@ func (f *file) dotKernel(s isa, src source) {
 	f.DECQ(steps)
 	f.JNZ(operand.LabelRef(single))
 	f.Label(done)
-	for _, p := range [][2]int{{0, 2}, {1, 3}, {0, 1}} {
-		if e == f32 {
-			f.VADDPS(s.vec(p[1]), s.vec(p[0]), s.vec(p[0]))
-		} else {
-			f.VADDPD(s.vec(p[1]), s.vec(p[0]), s.vec(p[0]))
+	for w := range wn {
+		for _, p := range [][2]int{{0, 2}, {1, 3}, {0, 1}} {
+			a, b := s.vec(acc(w, p[0])), s.vec(acc(w, p[1]))
+			if e == f32 {
+				f.VADDPS(b, a, a)
+			} else {
+				f.VADDPD(b, a, a)
+			}
 		}
-	}
-	if e == f32 {
-		f.sumAcross(s, 0, 1)
-		f.VMOVSS(xmm[0], at(out, 0))
-	} else {
-		f.sumAcross64(s, 0, 1)
-		f.VMOVSD(xmm[0], at(out, 0))
+		if e == f32 {
+			f.sumAcross(s, acc(w, 0), acc(w, 1))
+			f.VMOVSS(xmm[acc(w, 0)], po.at(w, 0))
+		} else {
+			f.sumAcross64(s, acc(w, 0), acc(w, 1))
+			f.VMOVSD(xmm[acc(w, 0)], po.at(w, 0))
+		}
 	}
 	f.ADDQ(operand.I8(e.bytes), out)
 	f.ADDQ(wRow, pw)

@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"testing"
 
 	"smelt/dtype"
@@ -317,6 +318,32 @@ func testGemmWeight(t *testing.T) {
 						}
 					}
 					checkWeight(t, what, c, x, wf, old, beta, 0)
+				}
+			}
+		}
+	}
+}
+
+// testGemmWeightWorkers wants the same bits from any number of workers, on
+// weights that are large enough to be shared.
+func testGemmWeightWorkers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	for _, d := range []dtype.DType{dtype.F32, dtype.BF16, dtype.F16} {
+		w, _ := weight(7, 1603, 300, d)
+		for _, n := range []int{1, 3, 9} {
+			x := kernel.New(n, w.Cols)
+			fill(source(uint64(n)), x.Data)
+			var want []float32
+			for _, workers := range []int{1, 2, 3, 8} {
+				c := kernel.New(n, w.Rows)
+				kernel.GemmWeight(workers, c, x, w, 0)
+				if want == nil {
+					want = c.Data
+				}
+				for i, v := range c.Data {
+					if math.Float32bits(v) != math.Float32bits(want[i]) {
+						t.Fatalf("GemmWeight %v, x %d rows: element %d is %v by %d workers, %v by one", d, n, i, v, workers, want[i])
+					}
 				}
 			}
 		}

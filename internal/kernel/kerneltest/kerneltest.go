@@ -32,6 +32,7 @@ func Run(t *testing.T) {
 		{"GemmSpecial", testGemmSpecial},
 		{"GemmWorkers", testGemmWorkers},
 		{"GemmWeight", testGemmWeight},
+		{"GemmWeightWorkers", testGemmWeightWorkers},
 		{"GemmGroup", testGemmGroup},
 		{"GemmBF16", testGemmBF16},
 		{"Transpose", testTranspose},
