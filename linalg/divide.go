@@ -14,7 +14,7 @@ import (
 
 // leafSize is the order below which a bidiagonal matrix is solved by implicit
 // QR instead of being divided.
-const leafSize = 24
+const leafSize = 16
 
 // bidiagonalSVD decomposes the upper bidiagonal B (diagonal d [n],
 // superdiagonal e [n−1], both overwritten) by divide and conquer (Gu and

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"smelt/internal/parallel"
@@ -63,17 +64,23 @@ func gemv(workers int, trans bool, alpha float32, a Matrix, x []float32, beta fl
 	if alpha == 0 || len(x) == 0 || len(y) == 0 {
 		return
 	}
+	sums := &active.f32.sums
 	workers = level2Workers(workers, len(x)*len(y))
-	if trans {
+	switch {
+	case workers == 1 && trans: // without a closure's memory
+		combine(sums, active.axpy4F32, active.axpyF32, lane16, alpha, x, a.Data, a.Stride, y)
+	case workers == 1:
+		rowDots(sums, native, active.dotF32, lane16, alpha, a.Data, a.Stride, x, y)
+	case trans:
 		parallel.For(workers, (a.Cols+level2Cols-1)/level2Cols, func(t int) {
 			lo, hi := t*level2Cols, min(a.Cols, (t+1)*level2Cols)
-			combine(active.axpy4F32, active.axpyF32, lane16, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
+			combine(sums, active.axpy4F32, active.axpyF32, lane16, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
 		})
-		return
+	default:
+		newShares(workers, a.Rows, a.Cols*elemSize[float32]()).each(func(lo, hi int) {
+			rowDots(sums, native, active.dotF32, lane16, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
+		})
 	}
-	newShares(workers, a.Rows, a.Cols*elemSize[float32]()).each(func(lo, hi int) {
-		rowDots(native, active.dotF32, lane16, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
-	})
 }
 
 func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, beta float64, y []float64) {
@@ -81,17 +88,23 @@ func gemv64(workers int, trans bool, alpha float64, a Matrix64, x []float64, bet
 	if alpha == 0 || len(x) == 0 || len(y) == 0 {
 		return
 	}
+	sums := &active.f64.sums
 	workers = level2Workers(workers, len(x)*len(y))
-	if trans {
+	switch {
+	case workers == 1 && trans: // without a closure's memory
+		combine(sums, active.axpy4F64, active.axpyF64, lane16/2, alpha, x, a.Data, a.Stride, y)
+	case workers == 1:
+		rowDots(sums, wide, active.dotF64, lane16/2, alpha, a.Data, a.Stride, x, y)
+	case trans:
 		parallel.For(workers, (a.Cols+level2Cols-1)/level2Cols, func(t int) {
 			lo, hi := t*level2Cols, min(a.Cols, (t+1)*level2Cols)
-			combine(active.axpy4F64, active.axpyF64, lane16/2, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
+			combine(sums, active.axpy4F64, active.axpyF64, lane16/2, alpha, x, a.Data[lo:], a.Stride, y[lo:hi])
 		})
-		return
+	default:
+		newShares(workers, a.Rows, a.Cols*elemSize[float64]()).each(func(lo, hi int) {
+			rowDots(sums, wide, active.dotF64, lane16/2, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
+		})
 	}
-	newShares(workers, a.Rows, a.Cols*elemSize[float64]()).each(func(lo, hi int) {
-		rowDots(wide, active.dotF64, lane16/2, alpha, a.Data[lo*a.Stride:], a.Stride, x, y[lo:hi])
-	})
 }
 
 func ger(workers int, alpha float32, x, y []float32, a Matrix) {
@@ -117,10 +130,12 @@ func ger64(workers int, alpha float64, x, y []float64, a Matrix64) {
 }
 
 // combine adds alpha·Σ x[r]·(row r of a) to y, four rows at a time.
-func combine[T float](axpy4 func(alpha, x *T, stride int, y *T, n int), axpy func(alpha T, x, y *T, n int), unit int, alpha T, x, a []T, stride int, y []T) {
+func combine[T float](pool *sync.Pool, axpy4 func(alpha, x *T, stride int, y *T, n int), axpy func(alpha T, x, y *T, n int), unit int, alpha T, x, a []T, stride int, y []T) {
 	n := len(y) / unit * unit
 	size := elemSize[T]()
-	scaled := make([]T, len(x))
+	buf := buffer[T](pool, len(x))
+	defer pool.Put(buf)
+	scaled := *buf
 	for i, v := range x {
 		scaled[i] = alpha * v
 	}
@@ -139,7 +154,7 @@ func combine[T float](axpy4 func(alpha, x *T, stride int, y *T, n int), axpy fun
 }
 
 // rowDots adds alpha·(row i of a)·x to y[i].
-func rowDots[T float](k kind, dot func(x, y *T, n int) T, unit int, alpha T, a []T, stride int, x, y []T) {
+func rowDots[T float](pool *sync.Pool, k kind, dot func(x, y *T, n int) T, unit int, alpha T, a []T, stride int, x, y []T) {
 	s := &active.streams
 	size := elemSize[T]()
 	if s.rows == 0 || len(x)*size < 2*s.bytes {
@@ -157,7 +172,9 @@ func rowDots[T float](k kind, dot func(x, y *T, n int) T, unit int, alpha T, a [
 		}
 		return
 	}
-	sums := make([]T, len(y))
+	buf := buffer[T](pool, len(y))
+	defer pool.Put(buf)
+	sums := *buf
 	d := dotsArgs.Get().(*dots)
 	defer func() {
 		*d = dots{}
