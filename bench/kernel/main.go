@@ -186,7 +186,7 @@ func (b *bench) all() error {
 			}
 		}
 	}
-	for _, d := range []dtype.DType{dtype.F32, dtype.BF16} {
+	for _, d := range []dtype.DType{dtype.F32, dtype.BF16, dtype.F16} {
 		if err := b.matvec(14336, 4096, d); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ package floor
 //go:noescape
 func fmaAVX512(n int)
 
-// readAVX512 loads n bytes, a multiple of 512, and does nothing with them.
+// readAVX512 loads 4n bytes and does nothing with them: four runs of n, a multiple of 256, side by side.
 //
 //go:noescape
 func readAVX512(p *byte, n int)
@@ -19,7 +19,7 @@ func readAVX512(p *byte, n int)
 //go:noescape
 func fmaAVX2(n int)
 
-// readAVX2 loads n bytes, a multiple of 512, and does nothing with them.
+// readAVX2 loads 4n bytes and does nothing with them: four runs of n, a multiple of 256, side by side.
 //
 //go:noescape
 func readAVX2(p *byte, n int)

@@ -19,9 +19,9 @@ func fmaLoop(n int) (flop float64) {
 func readLoop(p []byte) {
 	switch {
 	case cpu.X86.HasAVX512F:
-		readAVX512(&p[0], len(p))
+		readAVX512(&p[0], len(p)/4)
 	case cpu.X86.HasAVX2:
-		readAVX2(&p[0], len(p))
+		readAVX2(&p[0], len(p)/4)
 	default:
 		readGeneric(p)
 	}
