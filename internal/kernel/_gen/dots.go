@@ -246,37 +246,40 @@ func (f *file) dotKernel(s isa, src source, wn int) {
 	for i := range wn * sums {
 		f.zero(s, s.vec(i))
 	}
-	step := func(u, i int) {
-		xs := make([]operand.Op, vecs)
-		for v := range vecs {
-			xs[v] = at(px, (u*vecs+v)*s.bytes)
-			if wn > 1 {
-				f.VMOVUPS(xs[v], s.vec(free+v))
-				xs[v] = s.vec(free + v)
+	// step takes n steps of all runs, one run after the other. They share what
+	// they multiply with, where the registers hold it.
+	step := func(n int) {
+		xs, first := make([]operand.Op, n*vecs), free
+		for i := range xs {
+			xs[i] = at(px, i*s.bytes)
+			if wn > 1 && free+len(xs) < s.regs {
+				f.VMOVUPS(xs[i], s.vec(first))
+				xs[i] = s.vec(first)
+				first++
 			}
 		}
 		for w := range wn {
-			for v, x := range xs {
-				m := ws.at(w, u*s.bytes+v*in)
-				if wn > 1 && vecs == 1 {
-					f.fma(e, m, x, s.vec(acc(w, i)))
-					continue
+			for u := range n {
+				if u*s.bytes%64 == 0 {
+					f.PREFETCHT0(ws.at(w, u*s.bytes+ahead))
 				}
-				wv := s.vec(free + vecs + ((u*wn+w)*vecs+v)%min(8, s.regs-free-vecs))
-				f.loadWide(s, src, m, wv)
-				f.fma(e, x, wv, s.vec(acc(w, i)))
-			}
-			if u*s.bytes%64 == 0 {
-				f.PREFETCHT0(ws.at(w, u*s.bytes+ahead))
+				for v := range vecs {
+					m, x := ws.at(w, u*s.bytes+v*in), xs[u*vecs+v]
+					if first > free && vecs == 1 {
+						f.fma(e, m, x, s.vec(acc(w, u)))
+						continue
+					}
+					wv := s.vec(first + (u*vecs+v)%min(8, s.regs-first))
+					f.loadWide(s, src, m, wv)
+					f.fma(e, x, wv, s.vec(acc(w, u)))
+				}
 			}
 		}
 	}
 	f.SUBQ(operand.I8(sums), steps)
 	f.JLT(operand.LabelRef(tail))
 	f.Label(quad)
-	for u := range sums {
-		step(u, u)
-	}
+	step(sums)
 	f.ADDQ(operand.I32(sums*s.bytes), q)
 	f.ADDQ(operand.I32(sums*vecs*s.bytes), px)
 	f.SUBQ(operand.I8(sums), steps)
@@ -285,7 +288,7 @@ func (f *file) dotKernel(s isa, src source, wn int) {
 	f.ADDQ(operand.I8(sums), steps)
 	f.JZ(operand.LabelRef(done))
 	f.Label(single)
-	step(0, 0)
+	step(1)
 	f.ADDQ(operand.I32(s.bytes), q)
 	f.ADDQ(operand.I32(vecs*s.bytes), px)
 	f.DECQ(steps)
