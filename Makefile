@@ -76,5 +76,5 @@ results: build peers ## docs/results.md: every pool fused, merged and evaluated
 	tools/results.sh bin/smelt $(PYTHON)
 
 .PHONY: bench
-bench: build peers ## docs/benchmarks.md: every figure beside its floor and its peer
-	bench/run.sh $(PYTHON)
+bench: peers ## docs/benchmarks.md, each figure beside its floor and its peer; PART=fuse or PART=fuse/clip: that alone
+	$(PYTHON) bench/run.py $(PART) --within "$(WITHIN)"

@@ -1,8 +1,7 @@
-"""FusionBench's own SMILE algorithm on the CPU: peer.py BASE EXPERT... [--layers N] [--full]
+"""FusionBench's own SMILE algorithm on the CPU: peer.py BASE EXPERT... [--full]
 
-Loads the checkpoints with transformers, keeps the first N layers, runs
-SmileUpscalingAlgorithm.merge of the published package and prints its seconds
-(loading and saving apart) as JSON.
+Loads the checkpoints with transformers, runs SmileUpscalingAlgorithm.merge of
+the published package and prints its seconds (loading and saving apart) as JSON.
 """
 
 import argparse
@@ -20,21 +19,13 @@ from transformers import CLIPVisionModel
 transformers.utils.logging.disable_progress_bar()
 
 
-def load(path, layers):
-    model = CLIPVisionModel.from_pretrained(path)
-    encoder = next(m for m in model.modules() if type(m).__name__ == "CLIPEncoder")
-    encoder.layers = encoder.layers[:layers]
-    return model
-
-
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("paths", nargs="+")
-    p.add_argument("--layers", type=int, default=12)
     p.add_argument("--full", action="store_true")
     a = p.parse_args()
     torch.set_num_threads(os.cpu_count())
-    base, *experts = [load(path, a.layers) for path in a.paths]
+    base, *experts = [CLIPVisionModel.from_pretrained(path) for path in a.paths]
     with contextlib.redirect_stdout(sys.stderr):
         algorithm = SmileUpscalingAlgorithm(device="cpu", gate_k=16, k=32, top_k=1, full_matrices=a.full)
         start = time.perf_counter()

@@ -1,15 +1,15 @@
 // Command kernel measures smelt's arithmetic beside the machine's floor and
 // beside OpenBLAS and oneDNN (through numpy and torch), turn by turn in the same
-// run, and prints a Markdown fragment; -json writes the figures as well.
+// run, and prints a table in Markdown and whether targets are met.
 //
-//	go run ./bench/kernel -python PYTHON [-json FILE] [-rounds 15] [-only 'GEMM 1024']
+//	go run ./bench/kernel -python PYTHON [-threads 2] [-rounds 7] [-only 'GEMM 1024']
 //
 // Our and the peer's figures are medians over the rounds; their ratio is the
 // median of the rounds' ratios, so that a slow moment of the machine touches both
 // sides. The floor is the best of its rounds: it says what the machine can do,
 // and a slow moment says nothing of that. Memory is shared with other machines,
-// and few rounds reach its best: matrix–vector products stand beside the floor's
-// median as well. For products of bfloat16 pairs the floor is twice that of
+// and few rounds reach its best: of matrix–vector products the median of the
+// rounds' shares is told as well, and held against the target. For products of bfloat16 pairs the floor is twice that of
 // float32, two products to a lane.
 package main
 
@@ -37,15 +37,13 @@ import (
 
 func main() {
 	python := flag.String("python", os.Getenv("SMELT_PYTHON"), "Python with numpy and torch; none: no peer")
-	script := flag.String("peer", filepath.Join("bench", "kernel", "peer.py"), "the peer's script")
-	out := flag.String("json", "", "write the figures to this file")
-	rounds := flag.Int("rounds", 15, "rounds per figure")
+	rounds := flag.Int("rounds", 7, "rounds per figure")
 	only := flag.String("only", "", "measure only what this regular expression matches")
-	byCPU := flag.Bool("cpu", false, "one thread, by its CPU seconds instead of the wall clock, for a machine that others share")
+	threads := flag.Int("threads", runtime.GOMAXPROCS(0), "threads of both sides")
 	flag.Parse()
 	match, err := regexp.Compile(*only)
 	if err == nil {
-		err = run(*python, *script, *out, match, *rounds, *byCPU)
+		err = run(*python, match, *rounds, *threads)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/kernel:", err)
@@ -55,85 +53,94 @@ func main() {
 
 // Row is one figure: ours, the floor's and the peer's rate, in Unit.
 type Row struct {
-	What    string  `json:"what"`
-	Threads int     `json:"threads"`
-	Unit    string  `json:"unit"`
-	Floor   float64 `json:"floor"`
-	Ours    float64 `json:"ours"`
-	OfFloor float64 `json:"of_floor"`
-	Peer    string  `json:"peer,omitempty"`
-	Theirs  float64 `json:"theirs,omitempty"`
-	OfPeer  float64 `json:"of_peer,omitempty"`
+	What        string
+	Threads     int
+	Unit        string
+	Floor, Ours float64
+	OfFloor     float64
+	Peer        string
+	Theirs      float64
+	OfPeer      float64
+	Want        float64 // of the floor; 0: no target
+	WantOfPeer  float64
+	InTurns     float64 // median of the rounds' shares of the floor
+	Memory      bool    // the floor is memory's: InTurns counts
 }
 
-// Report is all that one run says.
-type Report struct {
-	Machine  string            `json:"machine"`
-	Go       string            `json:"go"`
-	Variant  string            `json:"variant"`
-	Clock    string            `json:"clock"`
-	Versions map[string]string `json:"versions,omitempty"`
-	Rows     []Row             `json:"rows"`
-}
-
-func run(python, script, out string, only *regexp.Regexp, rounds int, byCPU bool) error {
-	r := Report{Machine: machine(), Go: runtime.Version(), Variant: kernel.Variant(), Clock: "wall"}
-	start := time.Now()
-	clock, most := func() time.Duration { return time.Since(start) }, 2
-	if byCPU {
-		r.Clock, clock, most = "CPU", cpuTime, 1
+func run(python string, only *regexp.Regexp, rounds, threads int) error {
+	p, err := startPeer(python, threads)
+	if err != nil {
+		return err
 	}
-	for threads := 1; threads <= most; threads++ {
-		if threads > runtime.GOMAXPROCS(0) {
-			break
-		}
-		p, err := startPeer(python, script, threads)
+	about := "Kernels " + kernel.Variant()
+	if p != nil {
+		versions, err := ask[map[string]string](p, "versions")
 		if err != nil {
 			return err
 		}
-		if p != nil {
-			if r.Versions, err = ask[map[string]string](p, "versions"); err != nil {
-				return err
-			}
-		}
-		b := bench{threads: threads, only: only, rounds: rounds, peer: p, clock: clock, byCPU: byCPU}
-		if err := b.all(); err != nil {
-			return err
-		}
-		r.Rows = append(r.Rows, b.rows...)
-		if err := p.stop(); err != nil {
-			return err
-		}
+		about += fmt.Sprintf("; numpy with %s, core type %s", versions["blas"], versions["coretype"])
 	}
-	if out != "" {
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(out, append(data, '\n'), 0o644); err != nil {
-			return err
-		}
+	b := bench{threads: threads, only: only, rounds: rounds, peer: p}
+	if err := b.all(); err != nil {
+		return err
 	}
-	r.markdown(os.Stdout)
+	if err := p.stop(); err != nil {
+		return err
+	}
+	markdown(os.Stdout, b.rows)
+	fmt.Println(about + ".")
+	targets(os.Stdout, threads, b.rows)
 	return nil
 }
 
-// markdown prints the report as a fragment of a page.
-func (r Report) markdown(w io.Writer) {
-	fmt.Fprintf(w, "Machine: %s; %s; kernels %s; by the %s clock", r.Machine, r.Go, r.Variant, r.Clock)
-	for _, k := range []string{"blas", "coretype", "numpy", "torch"} {
-		if v := r.Versions[k]; v != "" {
-			fmt.Fprintf(w, "; %s %s", k, v)
+// markdown prints rows as a table.
+func markdown(w io.Writer, rows []Row) {
+	fmt.Fprintf(w, "| what | threads | floor | smelt | of floor | peer | peer's | smelt / peer |\n|---|---|---|---|---|---|---|---|\n")
+	for _, x := range rows {
+		theirs, ratio, turns := "", "", ""
+		if x.Memory {
+			turns = fmt.Sprintf(" (turn by turn %.0f %%)", 100*x.InTurns)
 		}
-	}
-	fmt.Fprintf(w, ".\n\n| what | threads | floor | smelt | of floor | peer | peer's | smelt / peer |\n|---|---|---|---|---|---|---|---|\n")
-	for _, x := range r.Rows {
-		theirs, ratio := "", ""
 		if x.Theirs > 0 {
 			theirs, ratio = fmt.Sprintf("%.0f", x.Theirs), fmt.Sprintf("%.2f", x.OfPeer)
 		}
-		fmt.Fprintf(w, "| %s | %d | %.0f %s | %.0f | %.0f %% | %s | %s | %s |\n",
-			x.What, x.Threads, x.Floor, x.Unit, x.Ours, 100*x.OfFloor, x.Peer, theirs, ratio)
+		fmt.Fprintf(w, "| %s | %d | %.0f %s | %.0f | %.0f %%%s | %s | %s | %s |\n",
+			x.What, x.Threads, x.Floor, x.Unit, x.Ours, 100*x.OfFloor, turns, x.Peer, theirs, ratio)
+	}
+}
+
+// targets prints whether the rows meet each target that some of them have, and
+// which do not.
+func targets(w io.Writer, threads int, rows []Row) {
+	var order []string
+	all, missed := map[string]int{}, map[string][]string{}
+	judge := func(want, what, got string, met bool) {
+		if all[want] == 0 {
+			order = append(order, want)
+		}
+		all[want]++
+		if !met {
+			missed[want] = append(missed[want], what+": "+got)
+		}
+	}
+	for _, x := range rows {
+		if x.Want > 0 {
+			share, what := x.OfFloor, "the floor"
+			if x.Memory {
+				share, what = x.InTurns, "the bandwidth, turn by turn"
+			}
+			judge(fmt.Sprintf("%.0f %% of %s", 100*x.Want, what), x.What, fmt.Sprintf("%.1f %%", 100*share), share >= x.Want)
+		}
+		if x.WantOfPeer > 0 && x.Theirs > 0 {
+			judge(fmt.Sprintf("%.2f × %s", x.WantOfPeer, x.Peer), x.What, fmt.Sprintf("%.2f ×", x.OfPeer), x.OfPeer >= x.WantOfPeer)
+		}
+	}
+	for _, want := range order {
+		verdict := "met"
+		if m := missed[want]; m != nil {
+			verdict = "but " + strings.Join(m, "; ") + ", **not met**"
+		}
+		fmt.Fprintf(w, "- threads %d, %d figures ≥ %s: %s\n", threads, all[want], want, verdict)
 	}
 }
 
@@ -142,22 +149,20 @@ type bench struct {
 	threads, rounds int
 	only            *regexp.Regexp
 	peer            *peer
-	clock           func() time.Duration
-	byCPU           bool
 	rows            []Row
 }
 
 // seconds returns what f takes.
-func (b *bench) seconds(f func()) float64 {
-	start := b.clock()
+func seconds(f func()) float64 {
+	start := time.Now()
 	f()
-	return (b.clock() - start).Seconds()
+	return time.Since(start).Seconds()
 }
 
 // floorRate returns the rate in 10⁹ a second of a floor, which returns its work.
-func (b *bench) floorRate(floor func() float64) float64 {
+func floorRate(floor func() float64) float64 {
 	var work float64
-	s := b.seconds(func() { work = floor() })
+	s := seconds(func() { work = floor() })
 	return work / s / 1e9
 }
 
@@ -165,19 +170,20 @@ func (b *bench) all() error {
 	for _, s := range []struct {
 		m, n, k        int
 		transA, transB bool
+		want           float64 // of the floor
 	}{
-		{1024, 1024, 1024, false, false},
-		{4096, 32, 4096, false, false},
-		{4096, 144, 14336, false, false},
-		{3200, 768, 3072, false, false},
-		{3200, 768, 3072, false, true},
-		{48, 768, 768, false, false},
-		{768, 48, 768, false, true},
-		{768, 48, 768, true, false},
-		{3072, 48, 768, false, true},
-		{48, 3072, 768, false, false},
+		{1024, 1024, 1024, false, false, 0.85},
+		{4096, 32, 4096, false, false, 0.75},
+		{4096, 144, 14336, false, false, 0.75},
+		{3200, 768, 3072, false, false, 0.85},
+		{3200, 768, 3072, false, true, 0.85},
+		{48, 768, 768, false, false, 0},
+		{768, 48, 768, false, true, 0},
+		{768, 48, 768, true, false, 0},
+		{3072, 48, 768, false, true, 0},
+		{48, 3072, 768, false, false, 0},
 	} {
-		if err := b.gemm(s.m, s.n, s.k, s.transA, s.transB); err != nil {
+		if err := b.gemm(s.m, s.n, s.k, s.transA, s.transB, s.want); err != nil {
 			return err
 		}
 	}
@@ -202,38 +208,32 @@ func (b *bench) all() error {
 const settle = 300 * time.Millisecond
 
 // measure adds a row: work is done by each call of ours, per second of which
-// the rate is counted; floor returns its work; request asks the peer. Without a
-// request the peer is the floor itself, turn by turn.
+// the rate is counted; floor returns its work; request asks the peer, if there is one.
 func (b *bench) measure(row Row, work float64, ours func(), floor func() float64, request string) error {
 	if !b.only.MatchString(row.What) {
 		return nil
 	}
 	row.Threads = b.threads
-	var rates, floors, theirs, ofPeer []float64
+	var rates, floors, ofFloor, theirs, ofPeer []float64
 	ours()
 	for range b.rounds {
-		f := b.floorRate(floor)
-		rate := work / b.seconds(ours) / 1e9
+		f := floorRate(floor)
+		rate := work / seconds(ours) / 1e9
 		rates, floors = append(rates, rate), append(floors, f)
-		if request == "" {
-			theirs, ofPeer = append(theirs, f), append(ofPeer, rate/f)
-		}
+		ofFloor = append(ofFloor, rate/f)
 		if b.peer == nil || request == "" {
 			continue
 		}
-		both, err := ask[[2]float64](b.peer, request)
+		took, err := ask[float64](b.peer, request)
 		if err != nil {
 			return err
 		}
-		seconds := both[0]
-		if b.byCPU {
-			seconds = both[1]
-		}
 		time.Sleep(settle)
-		theirs, ofPeer = append(theirs, work/seconds/1e9), append(ofPeer, rate*seconds*1e9/work)
+		theirs, ofPeer = append(theirs, work/took/1e9), append(ofPeer, rate*took*1e9/work)
 	}
 	row.Ours, row.Floor = median(rates), slices.Max(floors)
 	row.OfFloor = row.Ours / row.Floor
+	row.InTurns = median(ofFloor)
 	if len(theirs) > 1 {
 		row.Theirs, row.OfPeer = median(theirs[1:]), median(ofPeer[1:])
 	}
@@ -244,8 +244,9 @@ func (b *bench) measure(row Row, work float64, ours func(), floor func() float64
 
 func (b *bench) fma() float64 { return floor.FMA(b.threads) }
 
-// gemm measures a product in float32; a small one is repeated.
-func (b *bench) gemm(m, n, k int, transA, transB bool) error {
+// gemm measures a product in float32, repeated if it is small; want is a share of the
+// floor.
+func (b *bench) gemm(m, n, k int, transA, transB bool, want float64) error {
 	what := fmt.Sprintf("GEMM %d×%d×%d", m, n, k)
 	x, y, c := random(m, k), random(k, n), kernel.New(m, n)
 	if transA {
@@ -256,7 +257,11 @@ func (b *bench) gemm(m, n, k int, transA, transB bool) error {
 	}
 	work := 2 * float64(m) * float64(n) * float64(k)
 	times := max(1, int(1e10/work))
-	return b.measure(Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS"}, float64(times)*work, func() {
+	row := Row{What: what, Unit: "GFLOP/s", Peer: "OpenBLAS", Want: want}
+	if want > 0 {
+		row.WantOfPeer = 0.95
+	}
+	return b.measure(row, float64(times)*work, func() {
 		for range times {
 			kernel.Gemm(b.threads, transA, transB, 1, x, y, 0, c)
 		}
@@ -276,7 +281,7 @@ func (b *bench) bf16(m, n, k int, pairs bool) error {
 	row := Row{What: fmt.Sprintf("bf16 weight, float32 sums %d×%d×%d", m, n, k), Unit: "GFLOP/s"}
 	if !pairs {
 		wide, cw := stored(n, k, dtype.F32), kernel.New(m, n)
-		row.Peer = "same with float32 weight"
+		row.Peer, row.WantOfPeer = "same with float32 weight", 0.99
 		return b.measureBoth(row, 2*float64(m)*float64(n)*float64(k),
 			func() { kernel.GemmWeight(b.threads, c, x, w, 0) },
 			func() { kernel.GemmWeight(b.threads, cw, x, wide, 0) })
@@ -296,8 +301,8 @@ func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 	ours()
 	peer()
 	for range b.rounds {
-		f := b.floorRate(b.fma)
-		rate, other := work/b.seconds(ours)/1e9, work/b.seconds(peer)/1e9
+		f := floorRate(b.fma)
+		rate, other := work/seconds(ours)/1e9, work/seconds(peer)/1e9
 		rates, floors = append(rates, rate), append(floors, f)
 		time.Sleep(settle)
 		theirs, ofPeer = append(theirs, other), append(ofPeer, rate/other)
@@ -306,14 +311,23 @@ func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 	row.OfFloor = row.Ours / row.Floor
 	row.Theirs, row.OfPeer = median(theirs), median(ofPeer)
 	b.rows = append(b.rows, row)
+	fmt.Fprintf(os.Stderr, "%+v\n", row)
 	return nil
 }
 
 func (b *bench) matvec(rows, cols int, d dtype.DType) error {
 	w, x, c := stored(rows, cols, d), random(1, cols), kernel.New(1, rows)
-	return b.measure(Row{What: fmt.Sprintf("matrix–vector %d×%d %v", rows, cols, d), Unit: "GB/s", Peer: "the floor, turn by turn"}, float64(len(w.Data)),
+	row := Row{What: fmt.Sprintf("matrix–vector %d×%d %v", rows, cols, d), Unit: "GB/s", Want: 0.85, Memory: true}
+	request := ""
+	switch d {
+	case dtype.F32:
+		row.Peer, request = "OpenBLAS", fmt.Sprintf("openblas %d 1 %d 0 0 1", rows, cols)
+	case dtype.BF16:
+		row.Peer, request = "oneDNN", fmt.Sprintf("bf16 1 %d %d", rows, cols)
+	}
+	return b.measure(row, float64(len(w.Data)),
 		func() { kernel.GemmWeight(b.threads, c, x, w, 0) },
-		func() float64 { return floor.Read(b.threads, w.Data) }, "")
+		func() float64 { return floor.Read(b.threads, w.Data) }, request)
 }
 
 func random(rows, cols int) kernel.Matrix {
@@ -337,20 +351,6 @@ func median(x []float64) float64 {
 	return x[len(x)/2]
 }
 
-// machine returns the CPU's name and the number of cores in use.
-func machine() string {
-	name := runtime.GOARCH
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-				name = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s, %d cores", name, runtime.GOMAXPROCS(0))
-}
-
 // peer is a running peer process.
 type peer struct {
 	cmd *exec.Cmd
@@ -358,11 +358,11 @@ type peer struct {
 	out *bufio.Reader
 }
 
-func startPeer(python, script string, threads int) (*peer, error) {
+func startPeer(python string, threads int) (*peer, error) {
 	if python == "" {
 		return nil, nil
 	}
-	cmd := exec.Command(python, script)
+	cmd := exec.Command(python, filepath.Join("bench", "kernel", "peer.py"))
 	// SkylakeX is OpenBLAS's AVX-512 core type; it does not choose it by itself
 	// on CPUs that it does not know.
 	cmd.Env = append(os.Environ(), "OPENBLAS_CORETYPE=SkylakeX", fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", threads), fmt.Sprintf("OMP_NUM_THREADS=%d", threads))

@@ -1,5 +1,6 @@
-// Command linalg decomposes one matrix and says how long that took and how
-// good the result is, as JSON: the side of run.py that is ours.
+// Command linalg decomposes one matrix and says as JSON how long that took, how
+// good the result is, and what the machine's floors are: the side of run.py that
+// is ours. Without a matrix it says the floors alone.
 //
 //	linalg -m 4096 -n 4096 -rank 32 -in a.f32 -vt vt.f32
 package main
@@ -11,20 +12,26 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"syscall"
+	"runtime"
 	"time"
 
 	"smelt/internal/kernel"
+	"smelt/internal/kernel/floor"
 	"smelt/linalg"
 )
 
 type result struct {
 	Wall        []float64          `json:"wall"` // seconds, one a repetition
-	CPU         []float64          `json:"cpu"`
-	Energy      float64            `json:"energy"`
 	Captured    float64            `json:"captured"`
-	S           []float64          `json:"s"`
 	Certificate linalg.Certificate `json:"certificate"`
+	Operations  float64            `json:"operations"` // of a truncation, one in float64 counted as two
+	floors
+}
+
+// floors are the best of some moments, taken between the repetitions.
+type floors struct {
+	FMA  float64 `json:"fma"`  // float32 operations a second
+	Read float64 `json:"read"` // bytes a second, from where the matrix lies
 }
 
 func main() {
@@ -33,68 +40,91 @@ func main() {
 	n := flag.Int("n", 0, "columns")
 	in := flag.String("in", "", "file of m·n float32, little-endian")
 	vt := flag.String("vt", "", "file for the right singular vectors, float32")
-	reps := flag.Int("reps", 3, "repetitions after one that warms up")
+	reps := flag.Int("reps", 3, "repetitions after one that warms up; 0: that one alone")
 	exact := flag.Bool("exact", false, "the full decomposition in float64")
 	flag.IntVar(&opt.Rank, "rank", 32, "rank")
 	flag.IntVar(&opt.RouterRank, "router", 16, "router rank")
-	flag.IntVar(&opt.Workers, "workers", 0, "goroutines, 0 means all cores")
+	flag.IntVar(&opt.Workers, "workers", runtime.GOMAXPROCS(0), "goroutines")
 	flag.Parse()
-	if err := run(*m, *n, *in, *vt, *reps, *exact, opt); err != nil {
+	var out result
+	var err error
+	if *in == "" {
+		out.measure(opt.Workers, make([]byte, 256<<20))
+	} else {
+		out, err = run(*m, *n, *in, *vt, *reps, *exact, opt)
+	}
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(m, n int, in, vt string, reps int, exact bool, opt linalg.Options) error {
+func run(m, n int, in, vt string, reps int, exact bool, opt linalg.Options) (out result, err error) {
 	raw, err := os.ReadFile(in)
 	if err != nil {
-		return err
+		return out, err
 	}
 	if len(raw) != 4*m*n {
-		return fmt.Errorf("linalg: %s has %d bytes, want %d for %d × %d", in, len(raw), 4*m*n, m, n)
+		return out, fmt.Errorf("linalg: %s has %d bytes, want %d for %d × %d", in, len(raw), 4*m*n, m, n)
 	}
 	a := kernel.New(m, n)
 	for i := range a.Data {
 		a.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
-	raw = nil
-	var out result
 	var d linalg.SVD
 	for i := range reps + 1 {
-		wall, cpu := time.Now(), cpuTime()
+		out.measure(opt.Workers, raw)
+		start := time.Now()
 		if exact {
 			d, err = linalg.Exact(a, opt.Workers)
 		} else {
 			d, err = linalg.Truncate(a, opt)
 		}
 		if err != nil {
-			return err
+			return out, err
 		}
 		if i > 0 || reps == 0 {
-			out.Wall = append(out.Wall, time.Since(wall).Seconds())
-			out.CPU = append(out.CPU, (cpuTime() - cpu).Seconds())
+			out.Wall = append(out.Wall, time.Since(start).Seconds())
 		}
 	}
-	out.Energy, out.Captured, out.S, out.Certificate = d.Energy, d.Captured, d.S, d.Certificate
-	if vt != "" {
-		buf := make([]byte, 0, 4*len(d.Vt.Data))
-		for i := range d.Vt.Rows {
-			for _, v := range d.Vt.Row(i) {
-				buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
-			}
-		}
-		if err := os.WriteFile(vt, buf, 0o600); err != nil {
-			return err
+	out.Captured, out.Certificate = d.Captured, d.Certificate
+	out.Operations = operations(m, n, d.Certificate)
+	if vt == "" {
+		return out, nil
+	}
+	buf := make([]byte, 0, 4*len(d.Vt.Data))
+	for i := range d.Vt.Rows {
+		for _, v := range d.Vt.Row(i) {
+			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
 		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(out)
+	return out, os.WriteFile(vt, buf, 0o600)
 }
 
-// cpuTime returns what this process has used of all cores.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+// operations returns what the products of a truncation take and, on the
+// deterministic path, the Gram matrix (one triangle of it) and its reduction to
+// tridiagonal form, in float64, whose operations take twice as long.
+func operations(m, n int, c linalg.Certificate) float64 {
+	p, q := float64(min(m, n)), float64(max(m, n))
+	flop := 2 * p * q * float64(c.Products)
+	if c.Iterations == 0 {
+		flop += 2 * (p*p*q + 4*p*p*p/3)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return flop
+}
+
+// measure looks again at what the machine can do.
+func (f *floors) measure(workers int, memory []byte) {
+	const moments = 8
+	for range moments {
+		start := time.Now()
+		flop := floor.FMA(workers)
+		f.FMA = max(f.FMA, flop/time.Since(start).Seconds())
+		start = time.Now()
+		read := floor.Read(workers, memory)
+		f.Read = max(f.Read, read/time.Since(start).Seconds())
+	}
 }

@@ -1,239 +1,188 @@
-"""Truncated SVD beside torch, in one run, on the same cores.
+"""Truncated SVD beside torch, and the full one beside LAPACK, in one run on the
+same cores.
 
-    python bench/linalg/run.py --out DIR [--pool POOL] [--large] [--threads 2]
+    python bench/linalg/run.py 4096x4096 --work DIR
 
-POOL is a directory with base/ and experts/*/ (safetensors): the deltas of its
-linear layers are measured besides the synthetic spectra. --large adds
-4096 x 4096 and 14336 x 4096, whose full SVD is run once for each shape, on the
-first of its spectra. Writes
-DIR/linalg.json and DIR/linalg.md.
+A step is the shape of synthetic matrices, or `pool`: deltas of a pool of real
+fine-tunes, the one of ../shared/pools where it is there, else the bundled one; or
+`full`: full decompositions in float64.
 
-Peers: torch.linalg.svd (full_matrices=False), and torch.svd_lowrank, the
-fastest of q = r or 2 r and niter = 2, 4, 8 or 16 that captures as much energy in
-its leading r triplets as we do, up to 1e-5 of the optimum ("equal accuracy"), or
-else the one that captures most. Both sides start on warm data; medians of wall time, and CPU time of
-the fastest repetition, which a loaded machine disturbs less.
+Synthetic singular values are i^-1/2, or flat (falling from 1 to 0.9). Peers:
+torch.linalg.svd (full_matrices=False), and torch.svd_lowrank, the fastest of q = r
+or 2 r and niter = 2, 4, 8 or 16 that captures as much energy in its leading r
+triplets as we do, up to 1e-5 of the optimum ("equal accuracy"); where the last of
+these does not, what it reaches. All start on warm data; medians of three, of matrices beyond
+2048 x 2048 one run of each peer; their full SVD is run once for both spectra.
 """
 
-import argparse
-import glob
 import json
 import os
-import platform
-import resource
+import pathlib
 import statistics
-import subprocess
-import tempfile
+import sys
 import time
 
-os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
+import numpy as np
+import torch
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SEED = 11
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from measure import CORES, ROOT, arguments, decomposed, header, percent, row, target, weights  # noqa: E402
 
-
-def cpu():
-    u = resource.getrusage(resource.RUSAGE_SELF)
-    return u.ru_utime + u.ru_stime
+SHAPES = ["768x768", "3072x768", "2048x2048", "4096x4096", "14336x4096"]
+LARGE = 2048  # beyond, of the shorter side, peers run once
+RANKS, ROUTER = (32, 128), 16
+SHARED, BUNDLED = ROOT.parent / "shared/pools/vision", ROOT / "examples/pools/vision"
 
 
 def timed(f, reps):
-    wall, used, out = [], [], None
+    wall = []
     for _ in range(reps):
-        c, w = cpu(), time.perf_counter()
+        start = time.perf_counter()
         out = f()
-        wall.append(time.perf_counter() - w)
-        used.append(cpu() - c)
-    return statistics.median(wall), min(used), out
+        wall.append(time.perf_counter() - start)
+    return statistics.median(wall), out
 
 
-def synthetic(torch, m, n, s):
-    """A matrix of singular values s between random reflections."""
-    g = torch.Generator().manual_seed(SEED)
-    a = torch.zeros(m, n, dtype=torch.float64)
-    k = min(m, n)
-    a[range(k), range(k)] = s
-    for _ in range(8):
-        v = torch.randn(m, generator=g, dtype=torch.float64)
-        w = torch.randn(n, generator=g, dtype=torch.float64)
-        v, w = v / v.norm(), w / w.norm()
-        a -= 2 * torch.outer(v, v @ a)
-        a -= 2 * torch.outer(a @ w, w)
-    return a.float().contiguous()
+def spectrum(name, k):
+    i = torch.arange(1, k + 1, dtype=torch.float64)
+    return i**-0.5 if name == "i^-1/2" else 1 - 0.1 * (i - 1) / k
 
 
-def cases(torch, args):
-    shapes = [(768, 768), (3072, 768), (2048, 2048)]
-    if args.large:
-        shapes += [(4096, 4096), (14336, 4096)]
-    for m, n in shapes:
-        if not any(only.startswith(f"{m}x{n}") or f"{m}x{n}".startswith(only) for only in args.only.split(",")):
-            continue
-        k = min(m, n)
-        i = torch.arange(1, k + 1, dtype=torch.float64)
-        for name, s in (("i^-1/2", i**-0.5), ("flat", 1 - 0.1 * (i - 1) / k)):
-            yield f"{m}x{n} {name}", synthetic(torch, m, n, s), s
-    if args.pool:
-        from safetensors import safe_open
-
-        def tensors(d):
-            (path,) = glob.glob(os.path.join(d, "*.safetensors"))
-            return safe_open(path, "pt")
-
-        base = tensors(os.path.join(args.pool, "base"))
-        names = set(base.keys())
-        for d in sorted(glob.glob(os.path.join(args.pool, "experts", "*")))[:2]:
-            expert = tensors(d)
-            for key in sorted(expert.keys()):
-                if ".5." not in key or key not in names or not key.endswith("weight"):
-                    continue
-                a = expert.get_tensor(key).float() - base.get_tensor(key).float()
-                if a.dim() != 2 or min(a.shape) < 64:
-                    continue
-                short = key.split("layers.")[-1].removesuffix(".weight")
-                yield f"{os.path.basename(d)} {short} {a.shape[0]}x{a.shape[1]}", a.contiguous(), None
+def synthetic(work, m, n, name):
+    """A matrix of this spectrum between random reflections, and its singular values."""
+    s = spectrum(name, min(m, n))
+    path = work / "pool" / f"{m}x{n} {name.replace('/', ':')}.npy"
+    if not path.exists():
+        g = torch.Generator().manual_seed(11)
+        a = torch.zeros(m, n, dtype=torch.float64)
+        a[range(len(s)), range(len(s))] = s
+        for _ in range(8):
+            v, w = (torch.nn.functional.normalize(torch.randn(k, generator=g, dtype=torch.float64), dim=0) for k in (m, n))
+            a -= 2 * torch.outer(v, v @ a)
+            a -= 2 * torch.outer(a @ w, w)
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, a.float().numpy())
+    return torch.from_numpy(np.load(path)), s
 
 
-def angle(torch, va, vb):
-    """Largest principal angle between the row spaces, by its sine."""
-    rest = va - (va @ vb.T) @ vb
-    return float(torch.asin(torch.clamp(torch.linalg.matrix_norm(rest, 2), max=1)))
+def real():
+    """Deltas of one layer in the middle of two real fine-tunes."""
+    pool = SHARED if SHARED.exists() else BUNDLED
+    base, shapes = weights(pool / "base")
+    middle = sum(1 for n in shapes if "vision" in n and n.endswith(".mlp.fc1.weight")) // 2
+    for folder in sorted((pool / "experts").iterdir())[:2]:
+        expert, own = weights(folder)
+        for kind in ("self_attn.q_proj", "mlp.fc1", "mlp.fc2"):
+            (name,) = (n for n in own if f"vision_model.encoder.layers.{middle}.{kind}.weight" in n)
+            m, n = own[name]
+            yield f"delta of {folder.name}, {kind} {m}×{n}", torch.from_numpy(expert(name) - base(name))
 
 
-full = {}  # shape to wall and CPU time of a full SVD
+def angle(v, w):
+    """The largest angle between the row spaces of two orthonormal sets."""
+    rest = v - (v @ w.T) @ w
+    return float(torch.asin(torch.linalg.matrix_norm(rest, 2).clamp(max=1)))
 
 
-def measure(torch, binary, tmp, name, a, known, rank, router, args):
+def lowrank(a, rank, q, niter, best, reps):
+    """The share of the best energy that svd_lowrank captures, and its time."""
+    wall, (_, s, _) = timed(lambda: torch.svd_lowrank(a, q=q, niter=niter), reps)
+    return float((s[:rank].double() ** 2).sum()) / best, wall
+
+
+def compare(work, name, a, s, rank, svd, reps):
+    """One row: ours beside svd_lowrank and the full SVD (its time and Vt); s are the true singular values."""
     m, n = a.shape
-    path, vt_path = os.path.join(tmp, "a.f32"), os.path.join(tmp, "vt.f32")
-    a.numpy().tofile(path)
-    large = m * n > 3000 * 3000
-    command = [binary, "-m", str(m), "-n", str(n), "-rank", str(rank), "-router", str(router), "-in", path,
-               "-vt", vt_path, "-reps", str(args.reps), "-workers", str(args.threads)]
-    ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    s64, vt = known, None
-    if large and (m, n) in full:
-        wall, used = full[m, n]
+    large = min(m, n) > LARGE
+    path = work / "vt.f32"
+    ours = decomposed(work, a.numpy(), "-rank", rank, "-router", ROUTER, "-reps", reps, "-workers", CORES, "-vt", path)
+    best, certificate = float((s[:rank] ** 2).sum()), ours["certificate"]
+    r = {"wall": statistics.median(ours["wall"]), "captured": ours["captured"] / best, "certified": ours["captured"] / certificate["Bound"], "met": certificate["Met"]}
+    r["floor"] = max(ours["operations"] / ours["fma"], 4 * m * n * max(1, certificate["Iterations"]) / ours["read"])
+    r["full"] = svd[0] / r["wall"]
+    equal = lambda t: t[0] >= r["captured"] - 1e-5
+    trial = lambda q, niter: lowrank(a, rank, q, niter, best, 1 if large else reps)
+    trials = [trial(min(2 * rank, m, n), 16)]  # the most that is tried
+    if equal(trials[0]):
+        for q in (rank, min(2 * rank, m, n)):
+            for niter in (2, 4, 8, 16):
+                trials.append(trial(q, niter))
+                if equal(trials[-1]):
+                    break
+        wall = min(t[1] for t in trials if equal(t))
+        r["lowrank"] = wall / r["wall"]
+        theirs = f"{1e3 * wall:.1f} | {r['lowrank']:.1f} ×"
     else:
-        wall, used, (_, _, vt) = full[m, n] = timed(lambda: torch.linalg.svd(a, full_matrices=False), 1 if large else args.reps)
-        full[m, n] = wall, used
-    if known is None:
-        _, s64, vt = torch.linalg.svd(a.double(), full_matrices=False)
-    r = min(rank, m, n)
-    best = float((s64[:r] ** 2).sum())
-    row = {
-        "name": name, "m": m, "n": n, "rank": r,
-        "wall": statistics.median(ours["wall"]), "cpu": min(ours["cpu"]),
-        "captured": ours["captured"] / best, "certified": ours["captured"] / ours["certificate"]["Bound"],
-        "met": ours["certificate"]["Met"], "basis": ours["certificate"]["Basis"],
-        "failure": ours["certificate"]["FailureProbability"],
-        "svd_wall": wall, "svd_cpu": used,
-    }
-    g = min(router, r)
-    if g < len(s64) and vt is not None:
-        mine = torch.from_numpy(__import__("numpy").fromfile(vt_path, dtype="<f4").reshape(r, n))[:g].double()
-        row["gap"] = float(s64[g - 1] / s64[g])
-        row["angle"] = angle(torch, mine, vt[:g].double())
-        row["angle_bound"] = ours["certificate"]["RouterAngle"]
-    trials = []
-    for q in (r, min(2 * r, m, n)):
-        for niter in (2, 4, 8, 16):
-            wall, used, (_, ls, _) = timed(lambda: torch.svd_lowrank(a, q=q, niter=niter), 1 if large else args.reps)
-            share = float((ls[:r].double() ** 2).sum()) / best
-            trials.append({"q": q, "niter": niter, "wall": wall, "cpu": used, "captured": share})
-            if share >= row["captured"] - 1e-5:
-                break
-    equal = [t for t in trials if t["captured"] >= row["captured"] - 1e-5]
-    row["lowrank"] = min(equal, key=lambda t: t["wall"]) if equal else max(trials, key=lambda t: t["captured"])
-    row["lowrank_default"] = trials[0]
-    return row
+        theirs = f"reaches only {trials[0][0]:.4f} | "
+    g = min(ROUTER, rank)
+    own = torch.from_numpy(np.fromfile(path, "<f4").reshape(rank, n))[:g].double()
+    gap = "no gap"
+    if float(s[g - 1] / s[g]) > 1.01:
+        gap = f"{angle(own, svd[1][:g].double()):.1e} ≤ {certificate['RouterAngle']:.1e}"
+    print(row(name, rank, f"{1e3 * r['floor']:.2g}", f"{1e3 * r['wall']:.1f}", percent(r["floor"] / r["wall"]), f"{1e3 * svd[0]:.0f}", f"{r['full']:.1f} ×",
+              theirs, f"{r['captured']:.5f}", f"{r['certified']:.5f}" + ("" if r["met"] else ", not met"), gap), flush=True)
+    return r
 
 
-def exact(torch, np, binary, tmp, n, args):
-    """The full decomposition in float64 beside LAPACK's gesdd."""
-    a = torch.randn(n, n, generator=torch.Generator().manual_seed(SEED))
-    path = os.path.join(tmp, "a.f32")
-    a.numpy().tofile(path)
-    command = [binary, "-m", str(n), "-n", str(n), "-in", path, "-exact", "-reps", "3", "-workers", str(args.threads)]
-    ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    b = a.double().numpy()
-    np.linalg.svd(b[:64, :64])
-    wall, used, _ = timed(lambda: np.linalg.svd(b, full_matrices=False), 3)
-    return {"n": n, "wall": statistics.median(ours["wall"]), "cpu": min(ours["cpu"]), "lapack_wall": wall, "lapack_cpu": used}
+def truncated(work, step, quick):
+    print(header("matrix", "rank", "floor, ms", "smelt, ms", "of floor", "full SVD by torch, ms", "smelt is faster", "svd_lowrank at equal accuracy, ms",
+                 "smelt is faster", "captured of optimum", "certified", "router's angle ≤ bound"), flush=True)
+    reps, rows = 1 if quick else 3, {}
+    if step == "pool":
+        for name, a in real():
+            svd = timed(lambda: torch.linalg.svd(a, full_matrices=False), reps)
+            exact = torch.linalg.svd(a.double(), full_matrices=False)
+            rows[name, 32] = compare(work, name, a, exact.S, 32, (svd[0], exact.Vh), reps)
+    else:
+        m, n = map(int, step.split("x"))
+        for name in ("i^-1/2", "flat"):
+            a, s = synthetic(work, m, n, name)
+            if name == "i^-1/2" or min(m, n) <= LARGE:
+                svd = timed(lambda: torch.linalg.svd(a, full_matrices=False), 1 if min(m, n) > LARGE else reps)
+            for rank in RANKS:
+                rows[name, rank] = compare(work, f"{m}×{n} {name}", a, s, rank, (svd[0], svd[1].Vh), reps)
+    what = "real deltas" if step == "pool" else f"{m}×{n}"
+    decays = what if step == "pool" else what + " i^-1/2"
+    decaying = [r for (name, _), r in rows.items() if name != "flat"]
+    least = min(r["captured"] for r in decaying)
+    print(target(f"{decays}: ≥ 99.9 % of the optimum captured", f"{100 * least:.3f} %", least >= 0.999))
+    print(target(f"{what}: certified everywhere", f"{sum(r['met'] for r in rows.values())} of {len(rows)}", all(r["met"] for r in rows.values())))
+    slowest = min(r.get("lowrank", float("inf")) for r in decaying)
+    print(target(f"{decays}: faster than svd_lowrank at equal accuracy", f"{slowest:.1f} ×", slowest > 1))
+    if step == "2048x2048":
+        full = rows["i^-1/2", 32]["full"]
+        print(target(f"{decays}, rank 32: ≥ 50 × the full SVD's speed", f"{full:.0f} ×", full >= 50))
 
 
-def markdown(report):
-    out = [
-        f"Machine: {report['machine']}, {report['threads']} threads; {report['versions']}; load at start {report['load']}.",
-        f"Command: `{report['command']}`.", "",
-        "| matrix | rank | ours, ms | full SVD, ms (×; CPU time ×) | svd_lowrank at equal accuracy, ms (×; CPU time ×) "
-        "| captured of optimum | certified | router: gap, angle ≤ bound |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in report["truncated"]:
-        gap = f"{r['gap']:.3f}, {r['angle']:.1e} ≤ {r['angle_bound']:.1e}" if "gap" in r else "–"
-        t = r["lowrank"]
-        low = f"{t['wall'] * 1e3:.1f} (q={t['q']}, niter={t['niter']}; {t['wall'] / r['wall']:.1f}; CPU {t['cpu'] / r['cpu']:.1f})"
-        if t["captured"] < r["captured"] - 1e-5:
-            low += f", reaches only {t['captured']:.5f}"
-        out.append(
-            f"| {r['name']} | {r['rank']} | {r['wall'] * 1e3:.1f} | {r['svd_wall'] * 1e3:.0f} ({r['svd_wall'] / r['wall']:.0f}; CPU {r['svd_cpu'] / r['cpu']:.0f}) "
-            f"| {low} | {r['captured']:.5f} | {r['certified']:.5f}{'' if r['met'] else ' (not met)'} | {gap} |")
-    out += ["", "| full SVD, float64 | ours, s (CPU) | LAPACK gesdd, s (CPU) | ratio (CPU) |", "|---|---|---|---|"]
-    for r in report["exact"]:
-        out.append(f"| {r['n']}x{r['n']} | {r['wall']:.3f} ({r['cpu']:.3f}) | {r['lapack_wall']:.3f} ({r['lapack_cpu']:.3f}) "
-                   f"| {r['wall'] / r['lapack_wall']:.2f} ({r['cpu'] / r['lapack_cpu']:.2f}) |")
-    return "\n".join(out) + "\n"
+def full(work, quick):
+    """Reduction to bidiagonal form and the way back of both sides' vectors take 8/3 n³ and
+    4 n³ operations, in float64 at half of float32's rate."""
+    print(header("full SVD in float64", "floor, s", "smelt, s", "of floor", "LAPACK gesdd, s", "smelt / LAPACK"))
+    targets = []
+    for n in (768,) if quick else (768, 2048):
+        a = torch.randn(n, n, generator=torch.Generator().manual_seed(11))
+        ours = decomposed(work, a.numpy(), "-exact", "-reps", 3, "-workers", CORES)
+        b = a.double().numpy()
+        np.linalg.svd(b[:64, :64])
+        lapack, _ = timed(lambda: np.linalg.svd(b, full_matrices=False), 3)
+        wall, floor = statistics.median(ours["wall"]), (8 / 3 + 4) * n**3 / (ours["fma"] / 2)
+        print(row(f"{n}×{n}", f"{floor:.3f}", f"{wall:.3f}", percent(floor / wall), f"{lapack:.3f}", f"{wall / lapack:.2f}"))
+        targets.append(target(f"{n}×{n} in float64: within 3 × LAPACK's time", f"{wall / lapack:.2f} ×", wall <= 3 * lapack))
+    print("\n".join(targets))
 
 
 def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--out", required=True)
-    p.add_argument("--pool")
-    p.add_argument("--large", action="store_true")
-    p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--reps", type=int, default=5)
-    p.add_argument("--ranks", default="32,128")
-    p.add_argument("--exact", default="768,2048")
-    p.add_argument("--only", default="", help="measure only matrices whose name contains one of these, separated by commas")
-    args = p.parse_args()
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    os.environ["GOMAXPROCS"] = str(args.threads)
-    import numpy as np
-    import torch
-
-    torch.set_num_threads(args.threads)
-    with open("/proc/cpuinfo") as f:
-        model = next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
-    report = {
-        "machine": model, "threads": args.threads, "load": os.getloadavg()[0],
-        "versions": f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}",
-        "command": "python bench/linalg/run.py" + "".join(
-            f" --{k} {v}" if v is not True else f" --{k}" for k, v in vars(args).items() if v and k not in ("out", "pool")
-        ) + (" --pool POOL" if args.pool else "") + " --out DIR",
-        "truncated": [], "exact": [],
-    }
-    os.makedirs(args.out, exist_ok=True)
-
-    def save():
-        with open(os.path.join(args.out, "linalg.json"), "w") as f:
-            json.dump(report, f, indent=1)
-        with open(os.path.join(args.out, "linalg.md"), "w") as f:
-            f.write(markdown(report))
-
-    with tempfile.TemporaryDirectory() as tmp:
-        binary = os.path.join(tmp, "linalg")
-        subprocess.run(["go", "build", "-o", binary, "./bench/linalg"], check=True, cwd=ROOT)
-        for n in filter(None, args.exact.split(",")):
-            report["exact"].append(exact(torch, np, binary, tmp, int(n), args))
-            save()
-        for name, a, known in cases(torch, args):
-            if not any(only in name for only in args.only.split(",")):
-                continue
-            for rank in map(int, args.ranks.split(",")):
-                report["truncated"].append(measure(torch, binary, tmp, name, a, known, rank, 16, args))
-                save()
-    print(markdown(report))
+    o = arguments(__doc__, [*SHAPES, "pool", "full"])
+    torch.set_num_threads(CORES)
+    if o.prepare:
+        if "x" in o.step:
+            m, n = map(int, o.step.split("x"))
+            for name in ("i^-1/2", "flat"):
+                synthetic(o.work, m, n, name)
+    elif o.step == "full":
+        full(o.work, o.quick)
+    else:
+        truncated(o.work, o.step, o.quick)
 
 
 if __name__ == "__main__":

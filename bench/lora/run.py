@@ -1,27 +1,25 @@
 """smelt extract-lora beside mergekit-extract-lora, in one run, on the same checkpoints.
 
-    python bench/lora/run.py --out DIR [--rank 32] [--layers N]
+    python bench/lora/run.py extract --work DIR
 
-A Qwen2-0.5B (N of its layers; all by default) and one fine-tune in bf16 are made
-by tools/synth. Both tools extract the same rank from the same linear layers;
-quality is the relative error of base + adapter over some layers, whose optimum
-is the exact SVD's. Writes lora.json and lora.md into DIR.
+Some layers of a Qwen2-0.5B and one fine-tune in bf16 are made by tools/synth. Both
+tools extract rank 32 from the same linear layers; quality is the relative error
+of base + adapter over some layers, whose optimum is the exact SVD's. Floors as in
+bench/fuse: the products, and reading both checkpoints and copying the output.
 """
 
-import argparse
 import json
 import os
 import pathlib
-import shutil
 import sys
-import tempfile
 
 import torch
 from safetensors import safe_open
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "bench" / "fuse"))
-from run import Bench, mb, watched  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from measure import arguments, copy, fresh, header, percent, pool, products, program, row, seconds, size, target, watched  # noqa: E402
+
+RANK = 32
 
 
 def tensors(folder):
@@ -52,43 +50,30 @@ def errors(adapter, base, expert, rank):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", type=pathlib.Path, required=True)
-    p.add_argument("--rank", type=int, default=32)
-    p.add_argument("--layers", type=int, default=24)
-    a = p.parse_args()
-    a.out.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(dir=a.out))
-    try:
-        bench = Bench(work, False)
-        base, (expert,) = bench.pool("qwen2-0.5b", 1, "BF16", a.layers)
-        seconds, anon, rss, _ = watched([bench.smelt, "extract-lora", base, expert, "-o", work / "ours", "--rank", str(a.rank)])
-        ours = {"seconds": seconds, "memory": anon}
-        env = dict(os.environ, OPENBLAS_CORETYPE="SkylakeX")
-        peer = pathlib.Path(sys.executable).parent / "mergekit-extract-lora"
-        seconds, _, rss, _ = watched([peer, "--model", expert, "--base-model", base, "--out-path", work / "theirs", "--max-rank", str(a.rank),
-                                      "--exclude-regex", "embed_tokens|lm_head", "--skip-undecomposable", "--quiet"], env)
-        theirs = {"seconds": seconds, "memory": rss}
-        ours["error"], optimum, n = errors(work / "ours", base, expert, a.rank)
-        theirs["error"], _, _ = errors(work / "theirs", base, expert, a.rank)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    result = {"layers": a.layers, "rank": a.rank, "smelt": ours, "mergekit": theirs, "optimum": optimum, "modules": n}
-    (a.out / "lora.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = f"""## Extracting a LoRA adapter
-
-{a.layers} layers of Qwen2-0.5B's shapes, bf16, rank {a.rank}; errors ‖ΔW − B·A‖/‖ΔW‖, means over {n} layers, the optimum's is {optimum:.5f}.
-
-| | time | peak memory | error |
-|---|---|---|---|
-| smelt extract-lora | {ours['seconds']:.1f} s | {mb(ours['memory'])}, beyond mapped files | {ours['error']:.5f} |
-| mergekit-extract-lora | {theirs['seconds']:.1f} s | {mb(theirs['memory'])} | {theirs['error']:.5f} |
-| ratio | {theirs['seconds'] / ours['seconds']:.0f} × faster | {ours['memory'] / theirs['memory']:.2f} of the memory | |
-
-`python bench/lora/run.py --out DIR`
-"""
-    (a.out / "lora.md").write_text(text)
-    print(text)
+    o = arguments(__doc__, ["extract"])
+    layers = 1 if o.quick else 4
+    smelt, _ = program(o.work, "./cmd/smelt"), program(o.work, "./bench/linalg")
+    base, (expert,) = pool(o.work, "qwen2-0.5b", 1, "BF16", layers)
+    if o.prepare:
+        return
+    runs = []
+    for _ in range(3):
+        ours = fresh(o.work, "ours")
+        runs.append(watched([smelt, "extract-lora", base, expert, "-o", ours, "--rank", str(RANK)])[:2])
+    wall, anon = sorted(runs)[1]
+    disk = copy(o.work, [base, expert], ours)
+    modules = sorted(n.split(".lora_A")[0].removeprefix("base_model.model.") for n in tensors(ours) if ".lora_A." in n)
+    _, flops = products(o.work, base, [expert], modules, RANK, 0)
+    theirs = fresh(o.work, "theirs")
+    took, _, rss, _ = watched([pathlib.Path(sys.executable).parent / "mergekit-extract-lora", "--model", expert, "--base-model", base, "--out-path", theirs,
+                               "--max-rank", str(RANK), "--exclude-regex", "embed_tokens|lm_head", "--skip-undecomposable", "--quiet"])
+    error, optimum, n = errors(ours, base, expert, RANK)
+    other, _, _ = errors(theirs, base, expert, RANK)
+    print(header("what", "floor: products", "floor: disk, caches warm", "smelt", "of the larger", "memory", "error", "mergekit", "smelt is faster", "its memory", "smelt's / its", "its error"))
+    print(row(f"{layers} layers of Qwen2-0.5B, bf16, rank {RANK}", seconds(flops), seconds(disk), seconds(wall), percent(max(flops, disk) / wall), size(anon), f"{error:.5f}",
+              seconds(took), f"{took / wall:.0f} ×", size(rss), f"{anon / rss:.2f}", f"{other:.5f}"))
+    print(f"Errors are ‖ΔW − B·A‖/‖ΔW‖, means over {n} of the layers; the optimum's is {optimum:.5f}.")
+    print(target("adapter's error within 0.1 % of the optimum's", f"{100 * (error / optimum - 1):.3f} %", error <= 1.001 * optimum))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 //
 //	models -dir DIR -task images|encode|prompt|decode [-batch 32] [-tokens 512]
 //
-// For every line on stdin it runs the task once and prints the seconds that it
-// took, and the processor's. The line "read" reads instead as many bytes from
-// memory as the task's model and cache have, the floor of a decoding step. The
-// first line of its output describes the model.
+// For every line on stdin it prints one number. The line "run" runs the task once:
+// the seconds that it took. "read" reads instead as many bytes from memory as the
+// task's model and cache have, the floor of a decoding step. "fma" is the rate of
+// float32 operations in fused multiply-adds, the floor of a pass. The first line
+// of its output describes the model.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"runtime/pprof"
+	"runtime"
 	"time"
 
 	"smelt/engine"
@@ -33,20 +34,9 @@ func main() {
 	batch := flag.Int("batch", 32, "images or texts in a pass, or sequences to decode side by side")
 	tokens := flag.Int("tokens", 512, "tokens of a text or prompt")
 	steps := flag.Int("steps", 16, "tokens to decode")
-	workers := flag.Int("workers", 0, "goroutines, 0: one a core")
+	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "goroutines")
 	exact := flag.Bool("exact", false, "do not round the inputs of products with bf16 weights")
-	profile := flag.String("cpuprofile", "", "write a profile to this file")
 	flag.Parse()
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err != nil {
-			fail(err)
-		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			fail(err)
-		}
-		defer pprof.StopCPUProfile()
-	}
 	m, err := engine.OpenModel(vfs.OS, *dir)
 	if err != nil {
 		fail(err)
@@ -73,7 +63,11 @@ func main() {
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		work := run
-		if lines.Text() == "read" {
+		switch lines.Text() {
+		case "fma":
+			fmt.Println(peak(*workers))
+			continue
+		case "read":
 			if memory == nil {
 				memory = make([]byte, size&^4095)
 				for i := 0; i < len(memory); i += 1024 {
@@ -82,12 +76,22 @@ func main() {
 			}
 			work = read
 		}
-		start, cpu := time.Now(), cpuSeconds()
+		start := time.Now()
 		if err := vfs.Guard(work); err != nil {
 			fail(err)
 		}
-		fmt.Println(time.Since(start).Seconds(), cpuSeconds()-cpu)
+		fmt.Println(time.Since(start).Seconds())
 	}
+}
+
+// peak returns the float32 operations a second of the best of some moments.
+func peak(workers int) (best float64) {
+	for range 16 {
+		start := time.Now()
+		flop := floor.FMA(workers)
+		best = max(best, flop/time.Since(start).Seconds())
+	}
+	return best
 }
 
 func fail(err error) {

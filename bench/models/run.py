@@ -1,21 +1,25 @@
 """Times smelt's forward passes beside transformers', turn by turn.
 
-    python bench/models/run.py --work DIR [--only images,encode,prompt,decode,decode4,decode8] [--dtypes f32,bf16] [--threads 1,2] [--rounds 9]
+    python bench/models/run.py prompt --work DIR
 
-Checkpoints of synthetic weights are made in DIR on the spot (a few gigabytes) and
-kept there for the next run. Both sides hold their model in memory, and in every
-round each runs once, so that a busy machine slows both. Writes models.json and
-models.md into DIR: medians and the median of the rounds' ratios, of the wall's
-time or, with --cpu, of the processor's (for machines that others use as well; with
-one thread neither side waits for its own). Decoding is held against reading as many
-bytes as the model and its cache have, in the same rounds.
+images   CLIP-ViT-B/32, a batch of 32        encode   T5-base, two texts of 512 tokens
+prompt   Qwen2-0.5B, a prompt of 512         decode   Qwen2-0.5B, 16 tokens after it,
+decode8  likewise, eight sequences                    in one sequence
+
+Each in float32 and bf16, on one thread and on all, dense and fused (8 experts of
+rank 32, router rank 16); with bf16 weights also with --exact, which does not round
+the inputs of products. Weights are synthetic. All sides hold their model in memory,
+and in every round each runs once: medians, and medians of the rounds' ratios. The
+floor of a pass is the operations of its products, as torch counts them, at the rate
+of fused multiply-adds (bf16 pairs: twice that, where inputs are rounded); that of
+decoding is to read the bytes of weights and cache once a token, in the same rounds.
 """
 
-import argparse
 import json
 import pathlib
 import statistics
 import subprocess
+import sys
 import time
 
 import torch
@@ -23,10 +27,13 @@ import transformers
 from fusion_bench.models.smile_moe.linear_from_module import SmileCompressedLinear, SmileGate, SmileMoELinear
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel, Qwen2Config, Qwen2ForCausalLM, T5Config, T5ForConditionalGeneration
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from measure import CORES, arguments, header, percent, program, row, target  # noqa: E402
+
 transformers.utils.logging.disable_progress_bar()
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERTS, RANK, ROUTER = 8, 32, 16
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 TOKENS, BATCH, STEPS, TEXTS = 512, 32, 16, 2
@@ -39,10 +46,12 @@ MODELS = {
         hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
         tie_word_embeddings=True, max_position_embeddings=32768, bos_token_id=None, eos_token_id=None), "model.layers."),
 }
-SEQUENCES = {"decode": 1, "decode4": 4, "decode8": 8}  # side by side
+SEQUENCES = {"decode": 1, "decode8": 8}  # side by side
 TASKS = {"images": "clip-vit-base-patch32", "encode": "t5-base", "prompt": "qwen2-0.5b", **dict.fromkeys(SEQUENCES, "qwen2-0.5b")}
 UNITS = {"images": (BATCH, "images/s"), "encode": (TEXTS * TOKENS, "tokens/s"), "prompt": (TOKENS, "tokens/s"),
          **{k: (n * STEPS, "tokens/s") for k, n in SEQUENCES.items()}}
+TITLES = {"images": "CLIP-ViT-B/32, batch 32", "encode": "T5-base encode, 2 × 512", "prompt": "Qwen2-0.5B, prompt of 512",
+          "decode": "Qwen2-0.5B, decode after 512", "decode8": "the same, eight sequences"}
 
 
 def modules(model, inside):
@@ -58,12 +67,13 @@ def factors(n, k, dtype, g):
 
 def make(work, name, dtype, fused):
     """Returns the directory of a checkpoint, made unless it is there."""
-    directory = work / f"{name}-{dtype}{'-fused' if fused else ''}"
+    directory = work / "pool" / f"{name}-{dtype}{'-fused' if fused else ''}"
     if (directory / "config.json").exists():
         return directory
     cls, config, inside = MODELS[name]
     torch.manual_seed(0)
     model = cls(config()).to(DTYPES[dtype])
+    directory.parent.mkdir(exist_ok=True)
     if not fused:
         model.save_pretrained(directory)
         return directory
@@ -146,9 +156,9 @@ class Torch:
             self.run = decode
 
     def time(self):
-        start, cpu = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         self.run()
-        return time.perf_counter() - start, time.process_time() - cpu
+        return time.perf_counter() - start
 
 
 class Smelt:
@@ -157,7 +167,7 @@ class Smelt:
     def __init__(self, binary, task, directory, threads, *more):
         batch = {"images": BATCH, "encode": TEXTS, **SEQUENCES}.get(task, 1)
         self.p = subprocess.Popen(
-            [binary, "-dir", directory, "-task", task.rstrip("48"), "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
+            [binary, "-dir", directory, "-task", task.rstrip("8"), "-batch", str(batch), "-tokens", str(TOKENS), "-steps", str(STEPS),
              "-workers", str(threads), *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = json.loads(self.p.stdout.readline())
@@ -165,7 +175,7 @@ class Smelt:
     def time(self, what="run"):
         self.p.stdin.write(what + "\n")
         self.p.stdin.flush()
-        return tuple(float(v) for v in self.p.stdout.readline().split())
+        return float(self.p.stdout.readline())
 
     def close(self):
         self.p.stdin.close()
@@ -189,78 +199,60 @@ def measure(contestants, rounds):
     return times
 
 
-def compare(o, binary, task, dtype, threads):
-    """Returns one row: everybody's time for one task, turn by turn."""
+def compare(o, task, dtype, threads):
+    """Prints the rows of one task: everybody's time, turn by turn. Returns ratios."""
     torch.set_num_threads(threads)
-    name = TASKS[task]
-    dense = make(o.work, name, dtype, False)
+    name, binary = TASKS[task], program(o.work, "./bench/models")
+    dense, fused = (make(o.work, name, dtype, f) for f in (False, True))
     ours = Smelt(binary, task, dense, threads)
-    c = {"smelt": ours, "transformers": Torch(task, dense, dtype, False)}
-    if dtype == "bf16" and task not in SEQUENCES:
-        c["smelt exact"] = Smelt(binary, task, dense, threads, "-exact")
+    theirs = Torch(task, dense, dtype, False)
+    c = {"smelt": ours, "transformers": theirs, "fused": Smelt(binary, task, fused, threads), "fusionbench": Torch(task, dense, dtype, True)}
     if task in SEQUENCES:
         c["read"] = Read(ours)
-    if not o.no_fused:
-        c["smelt fused"] = Smelt(binary, task, make(o.work, name, dtype, True), threads)
-        c["fusionbench"] = Torch(task, dense, dtype, True)
-    t = {k: [x[int(o.cpu)] for x in v] for k, v in measure(c, o.rounds).items()}
+    elif dtype == "bf16":
+        c["exact"] = Smelt(binary, task, dense, threads, "-exact")
+    t = measure(c, 1 if o.quick else 3)
+    n, unit = UNITS[task]
+    rate = {k: n / statistics.median(v) for k, v in t.items()}
+    ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
+    if task in SEQUENCES:
+        floors = dict.fromkeys(c, rate["read"] / STEPS)  # one reading is one step
+    else:
+        with FlopCounterMode(display=False) as counter:
+            theirs.run()
+        floors = dict.fromkeys(c, n * ours.time("fma") / counter.get_total_flops())
+        if dtype == "bf16":
+            floors["smelt"] *= 2
+    r = {"speedup": ratio("transformers", "smelt"), "fused": ratio("fused", "smelt"), "floor": rate["smelt"] / floors["smelt"]}
+    for side in ("smelt", "exact"):
+        if side in c:
+            rest = (f"{r['fused']:.2f}", f"{ratio('fusionbench', 'transformers'):.2f}") if side == "smelt" else ("", "")
+            print(row(f"{TITLES[task]}, {dtype}" + (", `--exact`" if side == "exact" else ""), threads, f"{floors[side]:.1f} {unit}", f"{rate[side]:.1f}",
+                      percent(rate[side] / floors[side]), f"{rate['transformers']:.1f}", f"{ratio('transformers', side):.2f}", *rest), flush=True)
     for x in c.values():
         if isinstance(x, Smelt):
             x.close()
-    n, unit = UNITS[task]
-    ratio = lambda x, y: statistics.median(p / q for p, q in zip(t[x], t[y]))
-    row = dict(task=task, model=name, dtype=dtype, threads=threads, unit=unit, times=t,
-               speed={k: n / statistics.median(v) for k, v in t.items() if k != "read"}, speedup=ratio("transformers", "smelt"))
-    if "smelt exact" in c:
-        row["exact_speedup"] = ratio("transformers", "smelt exact")
-    if "read" in c:
-        row["bandwidth"] = ours.about["bytes"] / statistics.median(t["read"])
-        row["share_of_bandwidth"] = STEPS * ratio("read", "smelt")
-    if not o.no_fused:
-        row["fused_ratio"] = ratio("smelt fused", "smelt")
-        row["fusionbench_ratio"] = ratio("fusionbench", "transformers")
-    return row
-
-
-def table(rows):
-    lines = ["| task | model | dtype | threads | smelt | transformers | × | fused / dense | FusionBench's |", "|---|---|---|---|---|---|---|---|---|"]
-    for r in rows:
-        s, more = r["speed"], ""
-        if "exact_speedup" in r:
-            more = f" (inputs not rounded: {s['smelt exact']:.1f}, × {r['exact_speedup']:.2f})"
-        if "share_of_bandwidth" in r:
-            more = f" ({r['share_of_bandwidth']:.0%} of {r['bandwidth'] / 1e9:.0f} GB/s)"
-        lines.append(
-            f"| {r['task']} | {r['model']} | {r['dtype']} | {r['threads']} | {s['smelt']:.1f} {r['unit']}{more} | {s['transformers']:.1f} | "
-            f"{r['speedup']:.2f} | {r.get('fused_ratio', float('nan')):.2f} | {r.get('fusionbench_ratio', float('nan')):.2f} |")
-    return lines
+    return r
 
 
 def main():
-    a = argparse.ArgumentParser()
-    a.add_argument("--work", type=pathlib.Path, required=True)
-    a.add_argument("--only", default="images,encode,prompt,decode,decode4,decode8")
-    a.add_argument("--dtypes", default="f32,bf16")
-    a.add_argument("--threads", default=f"1,{torch.get_num_threads()}")
-    a.add_argument("--rounds", type=int, default=9)
-    a.add_argument("--no-fused", action="store_true")
-    a.add_argument("--cpu", action="store_true", help="compare processor time, not the wall's")
-    o = a.parse_args()
-    o.work.mkdir(parents=True, exist_ok=True)
-    binary = o.work / "models"
-    subprocess.run(["go", "build", "-o", binary, "./bench/models"], cwd=ROOT, check=True)
-    rows = []
+    o = arguments(__doc__, TASKS)
+    if o.prepare:
+        program(o.work, "./bench/models")
+        for dtype in DTYPES:
+            make(o.work, TASKS[o.step], dtype, False), make(o.work, TASKS[o.step], dtype, True)
+        return
+    print(header("task", "threads", "floor", "smelt", "of floor", "transformers", "smelt / transformers", "fused / dense, time", "FusionBench's"), flush=True)
     with torch.inference_mode():
-        for task in o.only.split(","):
-            for dtype in o.dtypes.split(","):
-                for threads in dict.fromkeys(int(n) for n in o.threads.split(",")):
-                    rows.append(compare(o, binary, task, dtype, threads))
-                    print(json.dumps({k: v for k, v in rows[-1].items() if k != "times"}), flush=True)
-    about = dict(torch=torch.__version__, transformers=transformers.__version__, rounds=o.rounds,
-                 time="processor" if o.cpu else "wall")
-    (o.work / "models.json").write_text(json.dumps(dict(about=about, rows=rows), indent=1) + "\n")
-    (o.work / "models.md").write_text("\n".join(table(rows)) + "\n")
-    print("\n".join(table(rows)))
+        results = {(d, n): compare(o, o.step, d, n) for d in DTYPES for n in dict.fromkeys((1, CORES))}
+    least = min(r["speedup"] for r in results.values())
+    most = max(r["fused"] for r in results.values())
+    print(target(f"{TITLES[o.step]}: at least as fast as transformers", f"{least:.2f} ×", least >= 1))
+    print(target(f"{TITLES[o.step]}: fused ≤ 1.25 × the dense time", f"{most:.2f} ×", most <= 1.25))
+    if o.step == "decode":
+        share = min(r["floor"] for (d, _), r in results.items() if d == "bf16")
+        print(target(f"{TITLES[o.step]}, bf16: ≥ 80 % of the bandwidth", percent(share), share >= 0.8))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -76,7 +76,7 @@ class Checker:
     def __init__(self, smelt, work):
         self.smelt, self.work, self.bad = smelt, work, []
         self.embed_binary = work / "embed"
-        subprocess.run(["go", "build", "-o", self.embed_binary, "./bench/models/embed"], cwd=ROOT, check=True)
+        subprocess.run(["go", "build", "-o", self.embed_binary, "./tools/parity/embed"], cwd=ROOT, check=True)
 
     def embed(self, directory, pixels, *flags):
         pixels.numpy().astype("<f4").tofile(self.work / "pixels.bin")

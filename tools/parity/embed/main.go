@@ -1,5 +1,5 @@
 // Command embed writes a CLIP model's embeddings of ready pixels or token ids:
-// pool.py compares them with those of transformers.
+// models.py compares them with those of transformers.
 //
 //	embed -dir DIR -pixels FILE -out FILE    raw float32 images, channel by channel
 //	embed -dir DIR -ids FILE -out FILE       a JSON list of lists of token ids
