@@ -32,31 +32,30 @@ import tempfile
 from measure import ROOT, program
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-RANKS = ("32", "128")
 
-# Sections of the page: title, the peers' packages, and tables with their steps.
+# Sections of the page: titles, and tables with their peers' packages and steps.
 SECTIONS = {
-    "kernel": ("Kernels", ["numpy", "torch"], {
-        "products": [["kernel", "-only", "^(GEMM|bf16)", "-threads", n] for n in "12"],
-        "matvec": [["kernel", "-only", "^matrix–vector", "-threads", n] for n in "12"],
+    "kernel": ("Kernels", {
+        "products": ("numpy torch", [["kernel", "-only", "^(GEMM|bf16)", "-threads", n] for n in "12"]),
+        "matvec": ("numpy torch", [["kernel", "-only", "^matrix–vector", "-threads", n] for n in "12"]),
     }),
-    "linalg": ("Truncated SVD", ["torch", "numpy"], {
-        "truncated": [["linalg", s] for s in ("768x768", "3072x768", "2048x2048", "4096x4096", "14336x4096", "pool")],
-        "full": [["linalg", "full"]],
+    "linalg": ("Truncated SVD", {
+        "truncated": ("torch", [["linalg", s] for s in ("768x768", "3072x768", "2048x2048", "4096x4096", "14336x4096", "pool")]),
+        "full": ("numpy", [["linalg", "full"]]),
     }),
-    "fuse": ("Fusing", ["fusion-bench", "torch"], {
-        "clip": [["fuse", "clip"]],
-        "disk": [["fuse", "mistral-32"], ["fuse", "mistral-128"], ["fuse", "qwen2-32"]],
+    "fuse": ("Fusing", {
+        "clip": ("fusion-bench torch", [["fuse", "clip"]]),
+        "disk": ("", [["fuse", "mistral-32"], ["fuse", "mistral-128"], ["fuse", "qwen2-32"]]),
     }),
-    "models": ("Models", ["transformers", "torch", "fusion-bench"], {
-        "passes": [["models", t] for t in ("images", "encode", "prompt")],
-        "decode": [["models", t] for t in ("decode", "decode8")],
+    "models": ("Models", {
+        "passes": ("transformers torch fusion-bench", [["models", t] for t in ("images", "encode", "prompt")]),
+        "decode": ("transformers torch fusion-bench", [["models", t] for t in ("decode", "decode8")]),
     }),
-    "lora": ("Extracting a LoRA adapter", ["mergekit", "torch"], {"extract": [["lora", "extract"]]}),
-    "merge": ("Merging", ["mergekit", "torch"], {"methods": [["merge", "simple_average"], ["merge", "ties"]]}),
-    "analyze": ("Analysing", ["numpy"], {"layers": [["analyze", "layers"]], "whole": [["analyze", "whole"]]}),
+    "lora": ("Extracting a LoRA adapter", {"extract": ("mergekit torch", [["lora", "extract"]])}),
+    "merge": ("Merging", {"methods": ("mergekit torch", [["merge", "simple_average"], ["merge", "ties"]])}),
+    "analyze": ("Analysing", {"layers": ("numpy", [["analyze", "layers"]]), "whole": ("", [["analyze", "whole"]])}),
 }
-TABLES = {f"{s}/{t}": steps for s, (_, _, tables) in SECTIONS.items() for t, steps in tables.items()}
+TABLES = {f"{s}/{t}": table for s, (_, tables) in SECTIONS.items() for t, table in tables.items()}
 
 
 def chosen(parts):
@@ -78,7 +77,8 @@ def command(step, work, quick):
 def measure(table, options, work):
     """Runs the steps of a table and returns its block of the page."""
     rows, remarks, targets = [], [], []
-    for step in TABLES[table]:
+    packages, steps = TABLES[table]
+    for step in steps:
         line = command(step, work, options.quick)
         print(f"bench: {table}: {shlex.join(map(str, line))}", file=sys.stderr, flush=True)
         if step[0] != "kernel":
@@ -89,8 +89,8 @@ def measure(table, options, work):
             to = rows if line.startswith("|") else targets if line.startswith("- ") else remarks
             if line not in to:  # the header, which every step prints
                 to.append(line)
-    packages = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in SECTIONS[table.split("/")[0]][1])
-    stamp = f"`make bench PART={table}`, {datetime.datetime.now(datetime.UTC):%F}, commit {commit()}: {machine()}; {packages}."
+    versions = "".join(f"; {p} {importlib.metadata.version(p)}" for p in packages.split())
+    stamp = f"`make bench PART={table}`, {datetime.datetime.now(datetime.UTC):%F}, commit {commit()}: {machine()}{versions}."
     return "\n\n".join("\n".join(x) for x in (rows, remarks, targets, [stamp]) if x)
 
 
@@ -122,7 +122,7 @@ def compose(measured):
     if missed:
         summary = summary[:-1] + "; not met:\n\n" + "\n".join(missed)
     out = [(ROOT / "bench" / "notes.md").read_text().strip(), summary]
-    for section, (title, _, tables) in SECTIONS.items():
+    for section, (title, tables) in SECTIONS.items():
         out.append(f"## {title}")
         out += [f"<!-- {section}/{t} -->\n{measured[f'{section}/{t}']}\n<!-- end -->" for t in tables if f"{section}/{t}" in measured]
         notes = ROOT / "bench" / section / "notes.md"
