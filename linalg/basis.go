@@ -111,7 +111,11 @@ func (o operator) project(y, q Matrix) {
 	}
 	at := o.ws.level()
 	c := o.ws.matrix(y.Rows, q.Rows)
-	kernel.Gemm(o.workers, false, true, 1, y, q, 0, c)
+	if y.Rows <= fewRows && q.Stride == q.Cols {
+		kernel.GemmWeight(o.workers, c, y, kernel.WeightOf(q), 0)
+	} else {
+		kernel.Gemm(o.workers, false, true, 1, y, q, 0, c)
+	}
 	kernel.Gemm(o.workers, false, false, -1, c, q, 1, y)
 	o.ws.back(at)
 }

@@ -647,7 +647,7 @@ loop26:
 	RET
 
 // func subF32F32AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·subF32F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -664,6 +664,7 @@ TEXT ·subF32F32AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop27:
+	PREFETCHT0   4096(CX)
 	VMOVUPS      (CX), Y0
 	VMOVUPS      (DX), Y1
 	VSUBPS       Y1, Y0, Y0
@@ -737,7 +738,7 @@ DATA avx2x7f7fffff<>+0(SB)/4, $0x7f7fffff
 GLOBL avx2x7f7fffff<>(SB), RODATA|NOPTR, $4
 
 // func subF32BF16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·subF32BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -754,6 +755,7 @@ TEXT ·subF32BF16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop28:
+	PREFETCHT0   4096(CX)
 	VMOVUPS      (CX), Y0
 	VPMOVZXWD    (DX), Y1
 	VPSLLD       $0x10, Y1, Y1
@@ -823,7 +825,7 @@ loop28:
 	RET
 
 // func subF32F16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·subF32F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -840,6 +842,7 @@ TEXT ·subF32F16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop29:
+	PREFETCHT0   4096(CX)
 	VMOVUPS      (CX), Y0
 	VCVTPH2PS    (DX), Y1
 	VSUBPS       Y1, Y0, Y0
@@ -907,7 +910,7 @@ loop29:
 	RET
 
 // func subBF16F32AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·subBF16F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -924,6 +927,7 @@ TEXT ·subBF16F32AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop30:
+	PREFETCHT0   4096(CX)
 	VPMOVZXWD    (CX), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VMOVUPS      (DX), Y1
@@ -993,7 +997,7 @@ loop30:
 	RET
 
 // func subBF16BF16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·subBF16BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1010,6 +1014,7 @@ TEXT ·subBF16BF16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop31:
+	PREFETCHT0   4096(CX)
 	VPMOVZXWD    (CX), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VPMOVZXWD    (DX), Y1
@@ -1081,7 +1086,7 @@ loop31:
 	RET
 
 // func subBF16F16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·subBF16F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1098,6 +1103,7 @@ TEXT ·subBF16F16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop32:
+	PREFETCHT0   4096(CX)
 	VPMOVZXWD    (CX), Y0
 	VPSLLD       $0x10, Y0, Y0
 	VCVTPH2PS    (DX), Y1
@@ -1167,7 +1173,7 @@ loop32:
 	RET
 
 // func subF16F32AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·subF16F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1184,6 +1190,7 @@ TEXT ·subF16F32AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop33:
+	PREFETCHT0   4096(CX)
 	VCVTPH2PS    (CX), Y0
 	VMOVUPS      (DX), Y1
 	VSUBPS       Y1, Y0, Y0
@@ -1251,7 +1258,7 @@ loop33:
 	RET
 
 // func subF16BF16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·subF16BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1268,6 +1275,7 @@ TEXT ·subF16BF16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop34:
+	PREFETCHT0   4096(CX)
 	VCVTPH2PS    (CX), Y0
 	VPMOVZXWD    (DX), Y1
 	VPSLLD       $0x10, Y1, Y1
@@ -1337,7 +1345,7 @@ loop34:
 	RET
 
 // func subF16F16AVX2(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, F16C, FMA3
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·subF16F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1354,6 +1362,7 @@ TEXT ·subF16F16AVX2(SB), NOSPLIT, $0-40
 	VXORPS       Y7, Y7, Y7
 
 loop35:
+	PREFETCHT0   4096(CX)
 	VCVTPH2PS    (CX), Y0
 	VCVTPH2PS    (DX), Y1
 	VSUBPS       Y1, Y0, Y0

@@ -528,7 +528,7 @@ loop26:
 	RET
 
 // func subF32F32AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF32F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -545,6 +545,7 @@ TEXT ·subF32F32AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop27:
+	PREFETCHT0    4096(CX)
 	VMOVUPS       (CX), Z0
 	VMOVUPS       (DX), Z1
 	VSUBPS        Z1, Z0, Z0
@@ -611,7 +612,7 @@ DATA avx512x7f7fffff<>+0(SB)/4, $0x7f7fffff
 GLOBL avx512x7f7fffff<>(SB), RODATA|NOPTR, $4
 
 // func subF32BF16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF32BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -628,6 +629,7 @@ TEXT ·subF32BF16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop28:
+	PREFETCHT0    4096(CX)
 	VMOVUPS       (CX), Z0
 	VPMOVZXWD     (DX), Z1
 	VPSLLD        $0x10, Z1, Z1
@@ -689,7 +691,7 @@ loop28:
 	RET
 
 // func subF32F16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF32F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -706,6 +708,7 @@ TEXT ·subF32F16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop29:
+	PREFETCHT0    4096(CX)
 	VMOVUPS       (CX), Z0
 	VCVTPH2PS     (DX), Z1
 	VSUBPS        Z1, Z0, Z0
@@ -766,7 +769,7 @@ loop29:
 	RET
 
 // func subBF16F32AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subBF16F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -783,6 +786,7 @@ TEXT ·subBF16F32AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop30:
+	PREFETCHT0    4096(CX)
 	VPMOVZXWD     (CX), Z0
 	VPSLLD        $0x10, Z0, Z0
 	VMOVUPS       (DX), Z1
@@ -844,7 +848,7 @@ loop30:
 	RET
 
 // func subBF16BF16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subBF16BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -861,6 +865,7 @@ TEXT ·subBF16BF16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop31:
+	PREFETCHT0    4096(CX)
 	VPMOVZXWD     (CX), Z0
 	VPSLLD        $0x10, Z0, Z0
 	VPMOVZXWD     (DX), Z1
@@ -923,7 +928,7 @@ loop31:
 	RET
 
 // func subBF16F16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subBF16F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -940,6 +945,7 @@ TEXT ·subBF16F16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop32:
+	PREFETCHT0    4096(CX)
 	VPMOVZXWD     (CX), Z0
 	VPSLLD        $0x10, Z0, Z0
 	VCVTPH2PS     (DX), Z1
@@ -1001,7 +1007,7 @@ loop32:
 	RET
 
 // func subF16F32AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF16F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1018,6 +1024,7 @@ TEXT ·subF16F32AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop33:
+	PREFETCHT0    4096(CX)
 	VCVTPH2PS     (CX), Z0
 	VMOVUPS       (DX), Z1
 	VSUBPS        Z1, Z0, Z0
@@ -1078,7 +1085,7 @@ loop33:
 	RET
 
 // func subF16BF16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF16BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1095,6 +1102,7 @@ TEXT ·subF16BF16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop34:
+	PREFETCHT0    4096(CX)
 	VCVTPH2PS     (CX), Z0
 	VPMOVZXWD     (DX), Z1
 	VPSLLD        $0x10, Z1, Z1
@@ -1156,7 +1164,7 @@ loop34:
 	RET
 
 // func subF16F16AVX512(dst *float32, a *byte, b *byte, n int, s *byte)
-// Requires: AVX, AVX2, AVX512F
+// Requires: AVX, AVX2, AVX512F, MMX+
 TEXT ·subF16F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), AX
 	MOVQ         a+8(FP), CX
@@ -1173,6 +1181,7 @@ TEXT ·subF16F16AVX512(SB), NOSPLIT, $0-40
 	VPXORD       Z7, Z7, Z7
 
 loop35:
+	PREFETCHT0    4096(CX)
 	VCVTPH2PS     (CX), Z0
 	VCVTPH2PS     (DX), Z1
 	VSUBPS        Z1, Z0, Z0

@@ -132,6 +132,7 @@ func (v *vecs) subtractions() {
 				v.zero(v.isa, v.vec(i))
 			}
 			v.loop(n, 16, map[reg.Register]int{pd: 64, pa: 16 * a.bytes, pb: 16 * b.bytes}, func() {
+				v.PREFETCHT0(at(pa, 4096)) // across pages, which the hardware does not
 				for i := range p {
 					v.loadWide(v.isa, a, at(pa, i*v.bytes/4*a.bytes), v.vec(d))
 					v.loadWide(v.isa, b, at(pb, i*v.bytes/4*b.bytes), v.vec(t))
