@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from measure import CORES, ROOT, arguments, decomposed, header, percent, row, target, weights  # noqa: E402
+from measure import CORES, ROOT, arguments, decomposed, header, percent, program, row, target, weights  # noqa: E402
 
 SHAPES = ["768x768", "3072x768", "2048x2048", "4096x4096", "14336x4096"]
 LARGE = 2048  # beyond, of the shorter side, peers run once
@@ -175,6 +175,7 @@ def main():
     o = arguments(__doc__, [*SHAPES, "pool", "full"])
     torch.set_num_threads(CORES)
     if o.prepare:
+        program(o.work, "./bench/linalg")
         if "x" in o.step:
             m, n = map(int, o.step.split("x"))
             for name in ("i^-1/2", "flat"):
