@@ -4,7 +4,7 @@
 
 A part is a section of the page (fuse) or one of its tables (fuse/clip); without
 any, all are measured. Only what was measured is replaced on the page, under its
-own date and commit, and at once: what ran before a failure stays. The rest of
+own date and commit, and at once; after a failure the next table comes. The rest of
 the page, sections' notes (bench/SECTION/notes.md) and the summary of targets
 included, is put together again each time; `page` as the only part does no more
 than that.
@@ -142,9 +142,14 @@ def main():
     tables = [] if o.parts == ["page"] else chosen(o.parts)
     work = pathlib.Path(tempfile.mkdtemp(prefix="smelt-bench-", dir=o.work))
     page = work / "benchmarks.md" if o.quick else PAGE
+    failed = []
     try:
         for table in tables or [None]:
-            block = {table: measure(table, o, work)} if table else {}
+            try:
+                block = {table: measure(table, o, work)} if table else {}
+            except subprocess.CalledProcessError as e:
+                failed.append(f"bench: {table}: {shlex.join(map(str, e.cmd))}: exit {e.returncode}")
+                block = {}
             before = blocks(page.read_text()) if page.exists() else {}
             page.write_text(compose(before | block))
             for left in ("pool", "out"):
@@ -154,6 +159,8 @@ def main():
             print(page)
         else:
             shutil.rmtree(work)
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":
