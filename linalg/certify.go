@@ -46,7 +46,11 @@ func (k *krylov) check(final bool) verdict {
 		Bound: math.Inf(1), Iterations: k.blocks, Basis: k.d, Tolerance: k.opt.Tolerance,
 	}}
 	k.measure()
-	v.theta, v.coords = eigenPSD(workers, clone64(k.g.Slice(0, k.d, 0, k.d)), min(r+k.last, k.d))
+	ws := k.op.ws
+	v.coords = ws.matrix64(min(r+k.last, k.d), k.d)
+	at := ws.level()
+	v.theta = eigenPSD(ws, workers, ws.clone64(k.g.Slice(0, k.d, 0, k.d)), v.coords)
+	ws.back(at)
 	v.rho = k.residuals(v.coords)
 	v.coords = v.coords.Slice(0, min(r, k.d), 0, k.d)
 	captured := sum(v.theta[:min(r, k.d)])
@@ -65,7 +69,8 @@ func (k *krylov) check(final bool) verdict {
 		k.probe(enough, final)
 	}
 	if k.mu <= enough || final {
-		v.upper = eigenvalues(workers, k.bordered())
+		v.upper = eigenvalues(ws, workers, k.bordered())
+		ws.back(at)
 		for i, u := range v.upper {
 			v.upper[i] = max(u, k.mu)
 		}
@@ -107,11 +112,12 @@ func (k *krylov) enough(v verdict, captured float64) float64 {
 // bordered returns G bordered by a Gram factor of w and ‖E‖²₂'s bound.
 func (k *krylov) bordered() Matrix64 {
 	d, b := k.d, k.last
-	m := kernel.New64(d+b, d+b)
+	ws := k.op.ws
+	m, vt := ws.zeros64(d+b, d+b), ws.matrix64(b, b)
 	for i := range d {
 		copy(m.Row(i), k.g.Row(i)[:d])
 	}
-	lambda, vt := eigenPSD(1, clone64(k.ww), b)
+	lambda := eigenPSD(ws, 1, ws.clone64(k.ww), vt)
 	for j := range b {
 		for i := range b {
 			c := math.Sqrt(lambda[j]) * vt.At(j, i)
@@ -213,11 +219,6 @@ func (k *krylov) angle(v verdict, upper []float64, mu float64) float64 {
 		return math.Pi / 2
 	}
 	return math.Asin(sine)
-}
-
-func eigenvalues(workers int, g Matrix64) []float64 {
-	lambda, _ := eigenPSD(workers, g, 0)
-	return lambda
 }
 
 func sum(x []float64) float64 {

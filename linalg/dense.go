@@ -32,9 +32,9 @@ func decomposeWide(workers int, a Matrix64) (ut Matrix64, s []float64, vt Matrix
 		a = clone64(a)
 	}
 	d, e, left, right := bidiagonalise(workers, a)
-	s, ut, vt = bidiagonalSVD(workers, d, e, true, k)
-	left.applyRows(workers, ut)
-	right.applyRows(workers, vt)
+	s, ut, vt = bidiagonalSVD(nil, workers, d, e, true, k)
+	left.applyRows(nil, workers, ut)
+	right.applyRows(nil, workers, vt)
 	vt = space.expand(workers, vt)
 	for i := range s {
 		s[i] = math.Ldexp(s[i], exp)
@@ -68,12 +68,15 @@ func normaliseExponent(a Matrix64) int {
 }
 
 // eigenPSD decomposes the symmetric positive semidefinite g [n,n], which it
-// overwrites: all eigenvalues, descending, and the leading keep eigenvectors as
-// rows. The error of the eigenvalues is a small multiple of the roundoff times
-// the largest; what should be zero may come out as any number of that size.
-func eigenPSD(workers int, g Matrix64, keep int) (lambda []float64, vt Matrix64) {
-	d, e, h := tridiagonalise(workers, g)
-	if keep == 0 {
+// overwrites: it returns all eigenvalues, descending, and fills vt [keep,n] with
+// the leading eigenvectors as rows. The error of the eigenvalues is a small
+// multiple of the roundoff times the largest; what should be zero may come out
+// as any number of that size.
+func eigenPSD(ws *workspace, workers int, g, vt Matrix64) (lambda []float64) {
+	at := ws.level()
+	defer ws.back(at)
+	d, e, h := tridiagonalise(ws, workers, g)
+	if vt.Rows == 0 {
 		if !(gonum.Implementation{}).Dsterf(len(d), d, e) {
 			panic("linalg: QL on a finite tridiagonal matrix did not converge")
 		}
@@ -81,15 +84,24 @@ func eigenPSD(workers int, g Matrix64, keep int) (lambda []float64, vt Matrix64)
 		for i, v := range d {
 			d[i] = max(0, v)
 		}
-		return d, vt
+		return d
 	}
 	shift := factorTridiagonal(d, e)
-	lambda, _, vt = bidiagonalSVD(workers, d, e, false, keep)
-	h.applyRows(workers, vt)
+	lambda, _, leading := bidiagonalSVD(ws, workers, d, e, false, vt.Rows)
+	h.applyRows(ws, workers, leading)
+	for i := range vt.Rows {
+		copy(vt.Row(i), leading.Row(i))
+	}
 	for i, v := range lambda {
 		lambda[i] = max(0, v*v-shift)
 	}
-	return lambda, vt
+	return lambda
+}
+
+// eigenvalues returns all eigenvalues of the symmetric positive semidefinite g,
+// which it overwrites, descending.
+func eigenvalues(ws *workspace, workers int, g Matrix64) []float64 {
+	return eigenPSD(ws, workers, g, Matrix64{})
 }
 
 // factorTridiagonal replaces the tridiagonal T (diagonal d, off-diagonal e) by

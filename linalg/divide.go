@@ -21,7 +21,7 @@ const leafSize = 16
 // Eisenstat 1995): almost all of the work is matrix products. It returns all
 // singular values, descending, and the leading keep singular vectors as rows:
 // vt always, ut where left is set.
-func bidiagonalSVD(workers int, d, e []float64, left bool, keep int) (s []float64, ut, vt Matrix64) {
+func bidiagonalSVD(ws *workspace, workers int, d, e []float64, left bool, keep int) (s []float64, ut, vt Matrix64) {
 	n := len(d)
 	keep = min(keep, n)
 	if n == 0 {
@@ -37,10 +37,10 @@ func bidiagonalSVD(workers int, d, e []float64, left bool, keep int) (s []float6
 	}
 	t := divider{
 		d: d, e: e, left: left, keep: keep, s: make([]float64, n),
-		vt: kernel.New64(n, n), wv: kernel.New64(n, n), q: kernel.New64(n, n),
+		vt: ws.zeros64(n, n), wv: ws.zeros64(n, n), q: ws.zeros64(n, n),
 	}
 	if left {
-		t.ut, t.wu = kernel.New64(n, n), kernel.New64(n, n)
+		t.ut, t.wu = ws.zeros64(n, n), ws.zeros64(n, n)
 	}
 	levels := t.plan(nil, node{n: n}, 0)
 	for i := len(levels) - 1; i >= 0; i-- {

@@ -1,6 +1,10 @@
 package linalg
 
-import "math"
+import (
+	"math"
+
+	"smelt/internal/kernel"
+)
 
 // Leading returns the r leading triplets of a, r ≤ min(m, n), and all of its
 // singular values, from the Gram matrix of its shorter side in float64: exact to
@@ -47,7 +51,8 @@ func ShortSide(a Matrix, workers int) (vectors Matrix, s []float64, energy float
 	ws := workspaces.Get().(*workspace)
 	defer workspaces.Put(ws)
 	defer ws.back(ws.level())
-	lambda, vt := eigenPSD(workers, newOperator(ws, a, workers).gram(), p)
+	vt := kernel.New64(p, p)
+	lambda := eigenPSD(nil, workers, newOperator(ws, a, workers).gram(), vt)
 	return narrow(vt), timesPower(roots(lambda, p), exp), energy, nil
 }
 

@@ -212,5 +212,5 @@ func spectralNorm(ws *workspace, x Matrix) float64 {
 		kernel.Syrk64(1, false, 1, w, beta, gram)
 		beta = 1
 	})
-	return math.Sqrt(eigenvalues(1, gram)[0])
+	return math.Sqrt(eigenvalues(ws, 1, gram)[0])
 }

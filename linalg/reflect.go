@@ -37,11 +37,11 @@ func reflect(x []float64) (beta, tau float64) {
 // blockFactor returns the upper triangular T of the compact WY form
 // H₀·H₁·…·H_{k−1} = I − V·T·Vᵀ (Schreiber and Van Loan 1989), the rows of vt
 // being the columns of V.
-func blockFactor(workers int, vt Matrix64, tau []float64) Matrix64 {
+func blockFactor(ws *workspace, workers int, vt Matrix64, tau []float64) Matrix64 {
 	k := vt.Rows
-	gram := kernel.New64(k, k)
+	gram := ws.zeros64(k, k)
 	kernel.Gemm64(workers, false, true, 1, vt, vt, 0, gram)
-	t := kernel.New64(k, k)
+	t := ws.zeros64(k, k)
 	for j := range k {
 		t.Set(j, j, tau[j])
 		for i := range j {
@@ -56,11 +56,11 @@ func blockFactor(workers int, vt Matrix64, tau []float64) Matrix64 {
 }
 
 // applyBlock computes y = y·(I − V·op(T)·Vᵀ), rows of vt being columns of V.
-func applyBlock(workers int, y, vt, t Matrix64, transT bool) {
+func applyBlock(ws *workspace, workers int, y, vt, t Matrix64, transT bool) {
 	if y.Rows == 0 || vt.Rows == 0 {
 		return
 	}
-	p, q := kernel.New64(y.Rows, vt.Rows), kernel.New64(y.Rows, vt.Rows)
+	p, q := ws.zeros64(y.Rows, vt.Rows), ws.zeros64(y.Rows, vt.Rows)
 	kernel.Gemm64(workers, false, true, 1, y, vt, 0, p)
 	kernel.Gemm64(workers, false, transT, 1, p, t, 0, q)
 	kernel.Gemm64(workers, false, false, -1, q, vt, 1, y)
@@ -68,14 +68,14 @@ func applyBlock(workers int, y, vt, t Matrix64, transT bool) {
 
 // applyRows replaces every row yᵀ of y by (H₀·H₁·…·y)ᵀ: it carries vectors of
 // a reduced matrix back to the original one.
-func (h reflectors) applyRows(workers int, y Matrix64) {
+func (h reflectors) applyRows(ws *workspace, workers int, y Matrix64) {
 	k := h.vt.Rows
 	for end := k; end > 0; {
 		start := (end - 1) / panelWidth * panelWidth
 		lo := start + h.shift
 		vt := h.vt.Slice(start, end, lo, h.vt.Cols)
-		t := blockFactor(workers, vt, h.tau[start:end])
-		applyBlock(workers, y.Slice(0, y.Rows, lo, y.Cols), vt, t, true)
+		t := blockFactor(ws, workers, vt, h.tau[start:end])
+		applyBlock(ws, workers, y.Slice(0, y.Rows, lo, y.Cols), vt, t, true)
 		end = start
 	}
 }
@@ -101,8 +101,8 @@ func factorLQ(workers int, a Matrix64) reflectors {
 		}
 		if end < k {
 			vt := h.vt.Slice(start, end, start, a.Cols)
-			t := blockFactor(workers, vt, h.tau[start:end])
-			applyBlock(workers, a.Slice(end, k, start, a.Cols), vt, t, false)
+			t := blockFactor(nil, workers, vt, h.tau[start:end])
+			applyBlock(nil, workers, a.Slice(end, k, start, a.Cols), vt, t, false)
 		}
 	}
 	return h
@@ -134,6 +134,6 @@ func (q rowSpace) expand(workers int, y Matrix64) Matrix64 {
 	for i := range y.Rows {
 		copy(wide.Row(i), y.Row(i))
 	}
-	q.lq.applyRows(workers, wide)
+	q.lq.applyRows(nil, workers, wide)
 	return wide
 }

@@ -11,17 +11,17 @@ const narrowPanel = 8
 // [n], off-diagonal e [n−1] (Dongarra, Sorensen and Hammarling 1989). Half of
 // the work is one product with the trailing matrix per column, half a blocked
 // update.
-func tridiagonalise(workers int, g Matrix64) (d, e []float64, h reflectors) {
+func tridiagonalise(ws *workspace, workers int, g Matrix64) (d, e []float64, h reflectors) {
 	n := g.Rows
 	d, e = make([]float64, n), make([]float64, max(n-1, 0))
-	h = reflectors{vt: kernel.New64(max(n-1, 0), n), tau: make([]float64, max(n-1, 0)), shift: 1}
+	h = reflectors{vt: ws.zeros64(max(n-1, 0), n), tau: make([]float64, max(n-1, 0)), shift: 1}
 	panel := panelWidth
 	if n <= updateBand {
 		panel = narrowPanel
 	}
 	// Reflectors and their companions of one panel, and the same swapped:
 	// the trailing update is g −= [V;W]ᵀ·[W;V].
-	vw, wv := kernel.New64(2*panel, n), kernel.New64(2*panel, n)
+	vw, wv := ws.zeros64(2*panel, n), ws.zeros64(2*panel, n)
 	coef, coef2 := make([]float64, panel), make([]float64, panel)
 	for start := 0; start < n; start += panel {
 		end := min(start+panel, n)

@@ -69,7 +69,9 @@ func truncate(name string, a Matrix, opt Options, vectors bool) (d SVD, upper []
 		}
 		op = k.op
 	} else {
-		*ws = workspace{} // what the basis took is not needed beside the Gram matrix
+		if op.side() > cachedSide {
+			*ws = workspace{} // what the basis took is too much beside the Gram matrix
+		}
 		var lambda []float64
 		f, lambda = solveGram(op, r, vectors)
 		cert.Bound = sumSquares64(f.s)
@@ -181,12 +183,18 @@ func (k *krylov) assemble(v verdict, s []float64) factors {
 // squares of singular values are then exact to float64's roundoff times σ₁²,
 // which keeps every σ above float32's noise.
 func solveGram(op operator, r int, vectors bool) (f factors, lambda []float64) {
-	g := op.gram()
+	var left Matrix64
+	if vectors {
+		left = kernel.New64(r, op.p)
+	}
+	ws := op.ws
+	if op.p > cachedSide {
+		ws = nil // too much to keep
+	}
+	lambda = eigenPSD(ws, op.workers, op.gram(), left)
 	if !vectors {
-		lambda, _ = eigenPSD(op.workers, g, 0)
 		return factors{s: roots(lambda, r)}, lambda
 	}
-	lambda, left := eigenPSD(op.workers, g, r)
 	f = factors{left: left, s: roots(lambda, r), right: op.product64(left)}
 	orthonormalRows(f.right, f.s) // left is orthonormal to float64's roundoff
 	return f, lambda

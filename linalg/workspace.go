@@ -9,7 +9,7 @@ import (
 // workspace lends the memory of a decomposition, which the next one uses again:
 // fresh memory has to be found and zeroed first, which takes as long as a
 // product with it. What it lends has any content, and is taken back in the
-// opposite order.
+// opposite order. From no workspace come zeros alone, in memory of their own.
 type workspace struct {
 	narrow arena[float32]
 	wide   arena[float64]
@@ -25,6 +25,25 @@ func (ws *workspace) matrix64(rows, cols int) Matrix64 {
 	return Matrix64{Rows: rows, Cols: cols, Stride: cols, Data: ws.wide.take(rows * cols)}
 }
 
+// zeros64 lends a matrix of zeros.
+func (ws *workspace) zeros64(rows, cols int) Matrix64 {
+	if ws == nil {
+		return kernel.New64(rows, cols)
+	}
+	m := ws.matrix64(rows, cols)
+	clear(m.Data)
+	return m
+}
+
+// clone64 returns a copy of a.
+func (ws *workspace) clone64(a Matrix64) Matrix64 {
+	c := ws.matrix64(a.Rows, a.Cols)
+	for i := range a.Rows {
+		copy(c.Row(i), a.Row(i))
+	}
+	return c
+}
+
 // widen returns a copy of a in float64.
 func (ws *workspace) widen(a Matrix) Matrix64 {
 	w := ws.matrix64(a.Rows, a.Cols)
@@ -37,10 +56,19 @@ func (ws *workspace) widen(a Matrix) Matrix64 {
 // level says how much a workspace has lent.
 type level struct{ narrow, wide position }
 
-func (ws *workspace) level() level { return level{ws.narrow.at, ws.wide.at} }
+func (ws *workspace) level() level {
+	if ws == nil {
+		return level{}
+	}
+	return level{ws.narrow.at, ws.wide.at}
+}
 
 // back takes back what was lent beyond l.
-func (ws *workspace) back(l level) { ws.narrow.at, ws.wide.at = l.narrow, l.wide }
+func (ws *workspace) back(l level) {
+	if ws != nil {
+		ws.narrow.at, ws.wide.at = l.narrow, l.wide
+	}
+}
 
 // arena lends slices from chunks that it keeps.
 type arena[T float32 | float64] struct {
