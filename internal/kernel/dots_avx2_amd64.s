@@ -7,14 +7,13 @@
 // func dotsF32AVX2x1x1(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF32AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
 row1:
 	MOVQ   48(AX), R8
@@ -80,54 +79,70 @@ TEXT ·dotsF32AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
 group6:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	CMPQ    96(AX), $+0
+	JEQ     fresh7
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
 
-step7:
-	VMOVUPS      (R11), Y2
-	VMOVUPS      (R10), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      (R10)(SI*1), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step7
-	MOVQ         DI, R9
+fresh7:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step8:
+	VMOVUPS     (R10), Y2
+	VMOVUPS     (R9), Y3
+	VFMADD231PS Y3, Y2, Y0
+	VMOVUPS     (R9)(DI*1), Y3
+	VFMADD231PS Y3, Y2, Y1
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step8
+	CMPQ        104(AX), $+0
+	JEQ         whole9
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	JMP         done10
+
+whole9:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0x4e, X0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0xb1, X0, X2
 	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0x4e, X1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0xb1, X1, X2
 	VADDPS       X2, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group6
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
+
+done10:
+	ADDQ $+64, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group6
 	VZEROUPPER
 	RET
 
@@ -137,65 +152,83 @@ TEXT ·dotsF32AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group8:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
+group11:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	CMPQ    96(AX), $+0
+	JEQ     fresh12
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
 
-step9:
-	VMOVUPS      (R11), Y3
-	VMOVUPS      (R10), Y4
-	VFMADD231PS  Y4, Y3, Y0
-	VMOVUPS      (R10)(SI*1), Y4
-	VFMADD231PS  Y4, Y3, Y1
-	VMOVUPS      (R10)(SI*2), Y4
-	VFMADD231PS  Y4, Y3, Y2
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step9
-	MOVQ         DI, R9
+fresh12:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step13:
+	VMOVUPS     (R10), Y3
+	VMOVUPS     (R9), Y4
+	VFMADD231PS Y4, Y3, Y0
+	VMOVUPS     (R9)(DI*1), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     (R9)(DI*2), Y4
+	VFMADD231PS Y4, Y3, Y2
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step13
+	CMPQ        104(AX), $+0
+	JEQ         whole14
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	JMP         done15
+
+whole14:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0x4e, X0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0x4e, X1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0xb1, X1, X3
 	VADDPS       X3, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0x4e, X2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0xb1, X2, X3
 	VADDPS       X3, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group8
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
+
+done15:
+	ADDQ $+96, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group11
 	VZEROUPPER
 	RET
 
@@ -205,93 +238,112 @@ TEXT ·dotsF32AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group10:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group16:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh17
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step11:
-	VMOVUPS      (R11), Y4
-	VMOVUPS      (R10), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      (R10)(SI*1), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      (R10)(SI*2), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      (R10)(R12*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	PREFETCHT1   (R13)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step11
-	MOVQ         DI, R9
+fresh17:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step18:
+	VMOVUPS     (R10), Y4
+	VMOVUPS     (R9), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     (R9)(DI*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     (R9)(DI*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     (R9)(R12*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step18
+	CMPQ        104(AX), $+0
+	JEQ         whole19
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done20
+
+whole19:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0xb1, X0, X4
 	VADDPS       X4, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0xb1, X1, X4
 	VADDPS       X4, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0x4e, X2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0x4e, X3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group10
+	VMOVSS       X3, (R8)
+	ADDQ         40(AX), R8
+
+done20:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group16
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX2x1x2(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF32AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
 
-row12:
+row21:
 	MOVQ   48(AX), R10
 	MOVQ   (AX), R11
 	MOVQ   CX, R9
@@ -304,9 +356,9 @@ row12:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	SUBQ   $+4, R10
-	JLT    tail14
+	JLT    tail23
 
-quad13:
+quad22:
 	VMOVUPS     (R11), Y8
 	VMOVUPS     32(R11), Y9
 	VMOVUPS     64(R11), Y10
@@ -326,13 +378,13 @@ quad13:
 	ADDQ        $+128, R9
 	ADDQ        $+128, R11
 	SUBQ        $+4, R10
-	JGE         quad13
+	JGE         quad22
 
-tail14:
+tail23:
 	ADDQ $+4, R10
-	JZ   done16
+	JZ   done25
 
-single15:
+single24:
 	VMOVUPS     (R11), Y8
 	PREFETCHT0  2048(R9)
 	VFMADD231PS (R9), Y8, Y0
@@ -341,9 +393,9 @@ single15:
 	ADDQ        $+32, R9
 	ADDQ        $+32, R11
 	DECQ        R10
-	JNZ         single15
+	JNZ         single24
 
-done16:
+done25:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -367,7 +419,7 @@ done16:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row12
+	JNZ          row21
 	VZEROUPPER
 	RET
 
@@ -377,38 +429,57 @@ TEXT ·dotsF32AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group17:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group26:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh27
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step18:
-	VMOVUPS      (R11), Y4
-	VMOVUPS      (R11)(BX*1), Y5
-	VMOVUPS      (R10), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y2
-	VMOVUPS      (R10)(SI*1), Y6
-	VFMADD231PS  Y6, Y4, Y1
-	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step18
-	MOVQ         DI, R9
+fresh27:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step28:
+	VMOVUPS     (R11), Y4
+	VMOVUPS     (R11)(R8*1), Y5
+	VMOVUPS     (R10), Y6
+	VFMADD231PS Y6, Y4, Y0
+	VFMADD231PS Y6, Y5, Y2
+	VMOVUPS     (R10)(DI*1), Y6
+	VFMADD231PS Y6, Y4, Y1
+	VFMADD231PS Y6, Y5, Y3
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step28
+	CMPQ        104(AX), $+0
+	JEQ         whole29
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done30
+
+whole29:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
@@ -422,8 +493,8 @@ step18:
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
@@ -437,12 +508,15 @@ step18:
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group17
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done30:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group26
 	VZEROUPPER
 	RET
 
@@ -452,43 +526,66 @@ TEXT ·dotsF32AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group19:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+group31:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	CMPQ    96(AX), $+0
+	JEQ     fresh32
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
 
-step20:
-	VMOVUPS      (R11), Y6
-	VMOVUPS      (R11)(BX*1), Y7
-	VMOVUPS      (R10), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y3
-	VMOVUPS      (R10)(SI*1), Y8
-	VFMADD231PS  Y8, Y6, Y1
-	VFMADD231PS  Y8, Y7, Y4
-	VMOVUPS      (R10)(SI*2), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y5
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step20
-	MOVQ         DI, R9
+fresh32:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step33:
+	VMOVUPS     (R11), Y6
+	VMOVUPS     (R11)(R8*1), Y7
+	VMOVUPS     (R10), Y8
+	VFMADD231PS Y8, Y6, Y0
+	VFMADD231PS Y8, Y7, Y3
+	VMOVUPS     (R10)(DI*1), Y8
+	VFMADD231PS Y8, Y6, Y1
+	VFMADD231PS Y8, Y7, Y4
+	VMOVUPS     (R10)(DI*2), Y8
+	VFMADD231PS Y8, Y6, Y2
+	VFMADD231PS Y8, Y7, Y5
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step33
+	CMPQ        104(AX), $+0
+	JEQ         whole34
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	JMP         done35
+
+whole34:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
 	VPERMILPS    $0x4e, X0, X6
@@ -502,8 +599,8 @@ step20:
 	VADDPS       X6, X3, X3
 	VPERMILPS    $0xb1, X3, X6
 	VADDPS       X6, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X6
 	VADDPS       X6, X1, X1
 	VPERMILPS    $0x4e, X1, X6
@@ -517,8 +614,8 @@ step20:
 	VADDPS       X6, X4, X4
 	VPERMILPS    $0xb1, X4, X6
 	VADDPS       X6, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X6
 	VADDPS       X6, X2, X2
 	VPERMILPS    $0x4e, X2, X6
@@ -532,12 +629,15 @@ step20:
 	VADDPS       X6, X5, X5
 	VPERMILPS    $0xb1, X5, X6
 	VADDPS       X6, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group19
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done35:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group31
 	VZEROUPPER
 	RET
 
@@ -547,49 +647,76 @@ TEXT ·dotsF32AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group21:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*2), R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+group36:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	CMPQ    96(AX), $+0
+	JEQ     fresh37
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
+	VMOVUPS 192(SI), Y6
+	VMOVUPS 224(SI), Y7
 
-step22:
-	VMOVUPS      (R11), Y8
-	VMOVUPS      (R11)(BX*1), Y9
-	VMOVUPS      (R10), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      (R10)(SI*1), Y10
-	VFMADD231PS  Y10, Y8, Y1
-	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      (R10)(SI*2), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      (R10)(R12*1), Y10
-	VFMADD231PS  Y10, Y8, Y3
-	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step22
-	MOVQ         DI, R9
+fresh37:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+
+step38:
+	VMOVUPS     (R11), Y8
+	VMOVUPS     (R11)(R8*1), Y9
+	VMOVUPS     (R10), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     (R10)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     (R10)(DI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     (R10)(R13*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step38
+	CMPQ        104(AX), $+0
+	JEQ         whole39
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	VMOVUPS     Y6, 192(SI)
+	VMOVUPS     Y7, 224(SI)
+	JMP         done40
+
+whole39:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
 	VPERMILPS    $0x4e, X0, X8
@@ -603,8 +730,8 @@ step22:
 	VADDPS       X8, X4, X4
 	VPERMILPS    $0xb1, X4, X8
 	VADDPS       X8, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X8
 	VADDPS       X8, X1, X1
 	VPERMILPS    $0x4e, X1, X8
@@ -618,8 +745,8 @@ step22:
 	VADDPS       X8, X5, X5
 	VPERMILPS    $0xb1, X5, X8
 	VADDPS       X8, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X8
 	VADDPS       X8, X2, X2
 	VPERMILPS    $0x4e, X2, X8
@@ -633,8 +760,8 @@ step22:
 	VADDPS       X8, X6, X6
 	VPERMILPS    $0xb1, X6, X8
 	VADDPS       X8, X6, X6
-	VMOVSS       X6, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X6, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y3, X8
 	VADDPS       X8, X3, X3
 	VPERMILPS    $0x4e, X3, X8
@@ -648,28 +775,30 @@ step22:
 	VADDPS       X8, X7, X7
 	VPERMILPS    $0xb1, X7, X8
 	VADDPS       X8, X7, X7
-	VMOVSS       X7, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group21
+	VMOVSS       X7, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done40:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group36
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX2x1x1(d *byte)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotsBF16AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row23:
+row41:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -678,9 +807,9 @@ row23:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	SUBQ   $+4, R8
-	JLT    tail25
+	JLT    tail43
 
-quad24:
+quad42:
 	PREFETCHT0  2048(DI)
 	VPMOVZXWD   (DI), Y4
 	VPSLLD      $0x10, Y4, Y4
@@ -710,13 +839,13 @@ quad24:
 	ADDQ        $+128, DI
 	ADDQ        $+256, R9
 	SUBQ        $+4, R8
-	JGE         quad24
+	JGE         quad42
 
-tail25:
+tail43:
 	ADDQ $+4, R8
-	JZ   done27
+	JZ   done45
 
-single26:
+single44:
 	PREFETCHT0  2048(DI)
 	VPMOVZXWD   (DI), Y4
 	VPSLLD      $0x10, Y4, Y4
@@ -727,9 +856,9 @@ single26:
 	ADDQ        $+32, DI
 	ADDQ        $+64, R9
 	DECQ        R8
-	JNZ         single26
+	JNZ         single44
 
-done27:
+done45:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -743,7 +872,7 @@ done27:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row23
+	JNZ          row41
 	VZEROUPPER
 	RET
 
@@ -753,61 +882,77 @@ TEXT ·dotsBF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group28:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+group46:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	CMPQ    96(AX), $+0
+	JEQ     fresh47
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
 
-step29:
-	VPMOVZXWD    (R11), Y2
-	VPSLLD       $0x10, Y2, Y2
-	VMOVUPS      (R10), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      (R10)(SI*1), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	VPMOVZXWD    16(R11), Y2
-	VPSLLD       $0x10, Y2, Y2
-	VMOVUPS      32(R10), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      32(R10)(SI*1), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step29
-	MOVQ         DI, R9
+fresh47:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step48:
+	VPMOVZXWD   (R10), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VMOVUPS     (R9), Y3
+	VFMADD231PS Y3, Y2, Y0
+	VMOVUPS     (R9)(DI*1), Y3
+	VFMADD231PS Y3, Y2, Y1
+	VPMOVZXWD   16(R10), Y2
+	VPSLLD      $0x10, Y2, Y2
+	VMOVUPS     32(R9), Y3
+	VFMADD231PS Y3, Y2, Y0
+	VMOVUPS     32(R9)(DI*1), Y3
+	VFMADD231PS Y3, Y2, Y1
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step48
+	CMPQ        104(AX), $+0
+	JEQ         whole49
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	JMP         done50
+
+whole49:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0x4e, X0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0xb1, X0, X2
 	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0x4e, X1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0xb1, X1, X2
 	VADDPS       X2, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group28
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
+
+done50:
+	ADDQ $+64, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group46
 	VZEROUPPER
 	RET
 
@@ -817,74 +962,92 @@ TEXT ·dotsBF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group30:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
+group51:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	CMPQ    96(AX), $+0
+	JEQ     fresh52
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
 
-step31:
-	VPMOVZXWD    (R11), Y3
-	VPSLLD       $0x10, Y3, Y3
-	VMOVUPS      (R10), Y4
-	VFMADD231PS  Y4, Y3, Y0
-	VMOVUPS      (R10)(SI*1), Y4
-	VFMADD231PS  Y4, Y3, Y1
-	VMOVUPS      (R10)(SI*2), Y4
-	VFMADD231PS  Y4, Y3, Y2
-	VPMOVZXWD    16(R11), Y3
-	VPSLLD       $0x10, Y3, Y3
-	VMOVUPS      32(R10), Y4
-	VFMADD231PS  Y4, Y3, Y0
-	VMOVUPS      32(R10)(SI*1), Y4
-	VFMADD231PS  Y4, Y3, Y1
-	VMOVUPS      32(R10)(SI*2), Y4
-	VFMADD231PS  Y4, Y3, Y2
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step31
-	MOVQ         DI, R9
+fresh52:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step53:
+	VPMOVZXWD   (R10), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VMOVUPS     (R9), Y4
+	VFMADD231PS Y4, Y3, Y0
+	VMOVUPS     (R9)(DI*1), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     (R9)(DI*2), Y4
+	VFMADD231PS Y4, Y3, Y2
+	VPMOVZXWD   16(R10), Y3
+	VPSLLD      $0x10, Y3, Y3
+	VMOVUPS     32(R9), Y4
+	VFMADD231PS Y4, Y3, Y0
+	VMOVUPS     32(R9)(DI*1), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     32(R9)(DI*2), Y4
+	VFMADD231PS Y4, Y3, Y2
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step53
+	CMPQ        104(AX), $+0
+	JEQ         whole54
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	JMP         done55
+
+whole54:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0x4e, X0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0x4e, X1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0xb1, X1, X3
 	VADDPS       X3, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0x4e, X2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0xb1, X2, X3
 	VADDPS       X3, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group30
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
+
+done55:
+	ADDQ $+96, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group51
 	VZEROUPPER
 	RET
 
@@ -894,104 +1057,123 @@ TEXT ·dotsBF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group32:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group56:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh57
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step33:
-	VPMOVZXWD    (R11), Y4
-	VPSLLD       $0x10, Y4, Y4
-	VMOVUPS      (R10), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      (R10)(SI*1), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      (R10)(SI*2), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      (R10)(R12*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	VPMOVZXWD    16(R11), Y4
-	VPSLLD       $0x10, Y4, Y4
-	VMOVUPS      32(R10), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      32(R10)(SI*1), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      32(R10)(SI*2), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      32(R10)(R12*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	PREFETCHT1   (R13)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step33
-	MOVQ         DI, R9
+fresh57:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step58:
+	VPMOVZXWD   (R10), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VMOVUPS     (R9), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     (R9)(DI*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     (R9)(DI*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     (R9)(R12*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	VPMOVZXWD   16(R10), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VMOVUPS     32(R9), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     32(R9)(DI*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     32(R9)(DI*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     32(R9)(R12*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step58
+	CMPQ        104(AX), $+0
+	JEQ         whole59
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done60
+
+whole59:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0xb1, X0, X4
 	VADDPS       X4, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0xb1, X1, X4
 	VADDPS       X4, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0x4e, X2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0x4e, X3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group32
+	VMOVSS       X3, (R8)
+	ADDQ         40(AX), R8
+
+done60:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group56
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX2x1x2(d *byte)
 // Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dotsBF16AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
 
-row34:
+row61:
 	MOVQ   48(AX), R10
 	MOVQ   (AX), R11
 	MOVQ   CX, R9
@@ -1004,9 +1186,9 @@ row34:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	SUBQ   $+4, R10
-	JLT    tail36
+	JLT    tail63
 
-quad35:
+quad62:
 	PREFETCHT0  2048(R9)
 	VPMOVZXWD   (R9), Y8
 	VPSLLD      $0x10, Y8, Y8
@@ -1062,13 +1244,13 @@ quad35:
 	ADDQ        $+128, R9
 	ADDQ        $+256, R11
 	SUBQ        $+4, R10
-	JGE         quad35
+	JGE         quad62
 
-tail36:
+tail63:
 	ADDQ $+4, R10
-	JZ   done38
+	JZ   done65
 
-single37:
+single64:
 	VMOVUPS     (R11), Y8
 	VMOVUPS     32(R11), Y9
 	PREFETCHT0  2048(R9)
@@ -1088,9 +1270,9 @@ single37:
 	ADDQ        $+32, R9
 	ADDQ        $+64, R11
 	DECQ        R10
-	JNZ         single37
+	JNZ         single64
 
-done38:
+done65:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -1114,7 +1296,7 @@ done38:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row34
+	JNZ          row61
 	VZEROUPPER
 	RET
 
@@ -1124,50 +1306,69 @@ TEXT ·dotsBF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group39:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group66:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh67
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step40:
-	VPMOVZXWD    (R11), Y4
-	VPSLLD       $0x10, Y4, Y4
-	VPMOVZXWD    (R11)(BX*1), Y5
-	VPSLLD       $0x10, Y5, Y5
-	VMOVUPS      (R10), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y2
-	VMOVUPS      (R10)(SI*1), Y6
-	VFMADD231PS  Y6, Y4, Y1
-	VFMADD231PS  Y6, Y5, Y3
-	VPMOVZXWD    16(R11), Y4
-	VPSLLD       $0x10, Y4, Y4
-	VPMOVZXWD    16(R11)(BX*1), Y5
-	VPSLLD       $0x10, Y5, Y5
-	VMOVUPS      32(R10), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y2
-	VMOVUPS      32(R10)(SI*1), Y6
-	VFMADD231PS  Y6, Y4, Y1
-	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step40
-	MOVQ         DI, R9
+fresh67:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step68:
+	VPMOVZXWD   (R11), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VPMOVZXWD   (R11)(R8*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VMOVUPS     (R10), Y6
+	VFMADD231PS Y6, Y4, Y0
+	VFMADD231PS Y6, Y5, Y2
+	VMOVUPS     (R10)(DI*1), Y6
+	VFMADD231PS Y6, Y4, Y1
+	VFMADD231PS Y6, Y5, Y3
+	VPMOVZXWD   16(R11), Y4
+	VPSLLD      $0x10, Y4, Y4
+	VPMOVZXWD   16(R11)(R8*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VMOVUPS     32(R10), Y6
+	VFMADD231PS Y6, Y4, Y0
+	VFMADD231PS Y6, Y5, Y2
+	VMOVUPS     32(R10)(DI*1), Y6
+	VFMADD231PS Y6, Y4, Y1
+	VFMADD231PS Y6, Y5, Y3
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step68
+	CMPQ        104(AX), $+0
+	JEQ         whole69
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done70
+
+whole69:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
@@ -1181,8 +1382,8 @@ step40:
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
@@ -1196,12 +1397,15 @@ step40:
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group39
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done70:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group66
 	VZEROUPPER
 	RET
 
@@ -1211,58 +1415,81 @@ TEXT ·dotsBF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group41:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+group71:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	CMPQ    96(AX), $+0
+	JEQ     fresh72
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
 
-step42:
-	VPMOVZXWD    (R11), Y6
-	VPSLLD       $0x10, Y6, Y6
-	VPMOVZXWD    (R11)(BX*1), Y7
-	VPSLLD       $0x10, Y7, Y7
-	VMOVUPS      (R10), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y3
-	VMOVUPS      (R10)(SI*1), Y8
-	VFMADD231PS  Y8, Y6, Y1
-	VFMADD231PS  Y8, Y7, Y4
-	VMOVUPS      (R10)(SI*2), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y5
-	VPMOVZXWD    16(R11), Y6
-	VPSLLD       $0x10, Y6, Y6
-	VPMOVZXWD    16(R11)(BX*1), Y7
-	VPSLLD       $0x10, Y7, Y7
-	VMOVUPS      32(R10), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y3
-	VMOVUPS      32(R10)(SI*1), Y8
-	VFMADD231PS  Y8, Y6, Y1
-	VFMADD231PS  Y8, Y7, Y4
-	VMOVUPS      32(R10)(SI*2), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y5
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step42
-	MOVQ         DI, R9
+fresh72:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step73:
+	VPMOVZXWD   (R11), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VPMOVZXWD   (R11)(R8*1), Y7
+	VPSLLD      $0x10, Y7, Y7
+	VMOVUPS     (R10), Y8
+	VFMADD231PS Y8, Y6, Y0
+	VFMADD231PS Y8, Y7, Y3
+	VMOVUPS     (R10)(DI*1), Y8
+	VFMADD231PS Y8, Y6, Y1
+	VFMADD231PS Y8, Y7, Y4
+	VMOVUPS     (R10)(DI*2), Y8
+	VFMADD231PS Y8, Y6, Y2
+	VFMADD231PS Y8, Y7, Y5
+	VPMOVZXWD   16(R11), Y6
+	VPSLLD      $0x10, Y6, Y6
+	VPMOVZXWD   16(R11)(R8*1), Y7
+	VPSLLD      $0x10, Y7, Y7
+	VMOVUPS     32(R10), Y8
+	VFMADD231PS Y8, Y6, Y0
+	VFMADD231PS Y8, Y7, Y3
+	VMOVUPS     32(R10)(DI*1), Y8
+	VFMADD231PS Y8, Y6, Y1
+	VFMADD231PS Y8, Y7, Y4
+	VMOVUPS     32(R10)(DI*2), Y8
+	VFMADD231PS Y8, Y6, Y2
+	VFMADD231PS Y8, Y7, Y5
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step73
+	CMPQ        104(AX), $+0
+	JEQ         whole74
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	JMP         done75
+
+whole74:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
 	VPERMILPS    $0x4e, X0, X6
@@ -1276,8 +1503,8 @@ step42:
 	VADDPS       X6, X3, X3
 	VPERMILPS    $0xb1, X3, X6
 	VADDPS       X6, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X6
 	VADDPS       X6, X1, X1
 	VPERMILPS    $0x4e, X1, X6
@@ -1291,8 +1518,8 @@ step42:
 	VADDPS       X6, X4, X4
 	VPERMILPS    $0xb1, X4, X6
 	VADDPS       X6, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X6
 	VADDPS       X6, X2, X2
 	VPERMILPS    $0x4e, X2, X6
@@ -1306,12 +1533,15 @@ step42:
 	VADDPS       X6, X5, X5
 	VPERMILPS    $0xb1, X5, X6
 	VADDPS       X6, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group41
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done75:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group71
 	VZEROUPPER
 	RET
 
@@ -1321,67 +1551,94 @@ TEXT ·dotsBF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group43:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*2), R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+group76:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	CMPQ    96(AX), $+0
+	JEQ     fresh77
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
+	VMOVUPS 192(SI), Y6
+	VMOVUPS 224(SI), Y7
 
-step44:
-	VPMOVZXWD    (R11), Y8
-	VPSLLD       $0x10, Y8, Y8
-	VPMOVZXWD    (R11)(BX*1), Y9
-	VPSLLD       $0x10, Y9, Y9
-	VMOVUPS      (R10), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      (R10)(SI*1), Y10
-	VFMADD231PS  Y10, Y8, Y1
-	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      (R10)(SI*2), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      (R10)(R12*1), Y10
-	VFMADD231PS  Y10, Y8, Y3
-	VFMADD231PS  Y10, Y9, Y7
-	VPMOVZXWD    16(R11), Y8
-	VPSLLD       $0x10, Y8, Y8
-	VPMOVZXWD    16(R11)(BX*1), Y9
-	VPSLLD       $0x10, Y9, Y9
-	VMOVUPS      32(R10), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      32(R10)(SI*1), Y10
-	VFMADD231PS  Y10, Y8, Y1
-	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      32(R10)(SI*2), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      32(R10)(R12*1), Y10
-	VFMADD231PS  Y10, Y8, Y3
-	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step44
-	MOVQ         DI, R9
+fresh77:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+
+step78:
+	VPMOVZXWD   (R11), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VPMOVZXWD   (R11)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VMOVUPS     (R10), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     (R10)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     (R10)(DI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     (R10)(R13*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	VPMOVZXWD   16(R11), Y8
+	VPSLLD      $0x10, Y8, Y8
+	VPMOVZXWD   16(R11)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VMOVUPS     32(R10), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     32(R10)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     32(R10)(DI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     32(R10)(R13*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step78
+	CMPQ        104(AX), $+0
+	JEQ         whole79
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	VMOVUPS     Y6, 192(SI)
+	VMOVUPS     Y7, 224(SI)
+	JMP         done80
+
+whole79:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
 	VPERMILPS    $0x4e, X0, X8
@@ -1395,8 +1652,8 @@ step44:
 	VADDPS       X8, X4, X4
 	VPERMILPS    $0xb1, X4, X8
 	VADDPS       X8, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X8
 	VADDPS       X8, X1, X1
 	VPERMILPS    $0x4e, X1, X8
@@ -1410,8 +1667,8 @@ step44:
 	VADDPS       X8, X5, X5
 	VPERMILPS    $0xb1, X5, X8
 	VADDPS       X8, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X8
 	VADDPS       X8, X2, X2
 	VPERMILPS    $0x4e, X2, X8
@@ -1425,8 +1682,8 @@ step44:
 	VADDPS       X8, X6, X6
 	VPERMILPS    $0xb1, X6, X8
 	VADDPS       X8, X6, X6
-	VMOVSS       X6, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X6, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y3, X8
 	VADDPS       X8, X3, X3
 	VPERMILPS    $0x4e, X3, X8
@@ -1440,28 +1697,30 @@ step44:
 	VADDPS       X8, X7, X7
 	VPERMILPS    $0xb1, X7, X8
 	VADDPS       X8, X7, X7
-	VMOVSS       X7, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group43
+	VMOVSS       X7, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done80:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group76
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX2x1x1(d *byte)
 // Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dotsF16AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row45:
+row81:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -1470,9 +1729,9 @@ row45:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	SUBQ   $+4, R8
-	JLT    tail47
+	JLT    tail83
 
-quad46:
+quad82:
 	PREFETCHT0  2048(DI)
 	VCVTPH2PS   (DI), Y4
 	VFMADD231PS (R9), Y4, Y0
@@ -1494,13 +1753,13 @@ quad46:
 	ADDQ        $+128, DI
 	ADDQ        $+256, R9
 	SUBQ        $+4, R8
-	JGE         quad46
+	JGE         quad82
 
-tail47:
+tail83:
 	ADDQ $+4, R8
-	JZ   done49
+	JZ   done85
 
-single48:
+single84:
 	PREFETCHT0  2048(DI)
 	VCVTPH2PS   (DI), Y4
 	VFMADD231PS (R9), Y4, Y0
@@ -1509,9 +1768,9 @@ single48:
 	ADDQ        $+32, DI
 	ADDQ        $+64, R9
 	DECQ        R8
-	JNZ         single48
+	JNZ         single84
 
-done49:
+done85:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -1525,7 +1784,7 @@ done49:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row45
+	JNZ          row81
 	VZEROUPPER
 	RET
 
@@ -1535,59 +1794,75 @@ TEXT ·dotsF16AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group50:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+group86:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	CMPQ    96(AX), $+0
+	JEQ     fresh87
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
 
-step51:
-	VCVTPH2PS    (R11), Y2
-	VMOVUPS      (R10), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      (R10)(SI*1), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	VCVTPH2PS    16(R11), Y2
-	VMOVUPS      32(R10), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      32(R10)(SI*1), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step51
-	MOVQ         DI, R9
+fresh87:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step88:
+	VCVTPH2PS   (R10), Y2
+	VMOVUPS     (R9), Y3
+	VFMADD231PS Y3, Y2, Y0
+	VMOVUPS     (R9)(DI*1), Y3
+	VFMADD231PS Y3, Y2, Y1
+	VCVTPH2PS   16(R10), Y2
+	VMOVUPS     32(R9), Y3
+	VFMADD231PS Y3, Y2, Y0
+	VMOVUPS     32(R9)(DI*1), Y3
+	VFMADD231PS Y3, Y2, Y1
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step88
+	CMPQ        104(AX), $+0
+	JEQ         whole89
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	JMP         done90
+
+whole89:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0x4e, X0, X2
 	VADDPS       X2, X0, X0
 	VPERMILPS    $0xb1, X0, X2
 	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0x4e, X1, X2
 	VADDPS       X2, X1, X1
 	VPERMILPS    $0xb1, X1, X2
 	VADDPS       X2, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group50
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
+
+done90:
+	ADDQ $+64, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group86
 	VZEROUPPER
 	RET
 
@@ -1597,72 +1872,90 @@ TEXT ·dotsF16AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group52:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
+group91:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	CMPQ    96(AX), $+0
+	JEQ     fresh92
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
 
-step53:
-	VCVTPH2PS    (R11), Y3
-	VMOVUPS      (R10), Y4
-	VFMADD231PS  Y4, Y3, Y0
-	VMOVUPS      (R10)(SI*1), Y4
-	VFMADD231PS  Y4, Y3, Y1
-	VMOVUPS      (R10)(SI*2), Y4
-	VFMADD231PS  Y4, Y3, Y2
-	VCVTPH2PS    16(R11), Y3
-	VMOVUPS      32(R10), Y4
-	VFMADD231PS  Y4, Y3, Y0
-	VMOVUPS      32(R10)(SI*1), Y4
-	VFMADD231PS  Y4, Y3, Y1
-	VMOVUPS      32(R10)(SI*2), Y4
-	VFMADD231PS  Y4, Y3, Y2
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step53
-	MOVQ         DI, R9
+fresh92:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step93:
+	VCVTPH2PS   (R10), Y3
+	VMOVUPS     (R9), Y4
+	VFMADD231PS Y4, Y3, Y0
+	VMOVUPS     (R9)(DI*1), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     (R9)(DI*2), Y4
+	VFMADD231PS Y4, Y3, Y2
+	VCVTPH2PS   16(R10), Y3
+	VMOVUPS     32(R9), Y4
+	VFMADD231PS Y4, Y3, Y0
+	VMOVUPS     32(R9)(DI*1), Y4
+	VFMADD231PS Y4, Y3, Y1
+	VMOVUPS     32(R9)(DI*2), Y4
+	VFMADD231PS Y4, Y3, Y2
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step93
+	CMPQ        104(AX), $+0
+	JEQ         whole94
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	JMP         done95
+
+whole94:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0x4e, X0, X3
 	VADDPS       X3, X0, X0
 	VPERMILPS    $0xb1, X0, X3
 	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0x4e, X1, X3
 	VADDPS       X3, X1, X1
 	VPERMILPS    $0xb1, X1, X3
 	VADDPS       X3, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0x4e, X2, X3
 	VADDPS       X3, X2, X2
 	VPERMILPS    $0xb1, X2, X3
 	VADDPS       X3, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group52
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
+
+done95:
+	ADDQ $+96, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group91
 	VZEROUPPER
 	RET
 
@@ -1672,102 +1965,121 @@ TEXT ·dotsF16AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group54:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group96:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh97
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step55:
-	VCVTPH2PS    (R11), Y4
-	VMOVUPS      (R10), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      (R10)(SI*1), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      (R10)(SI*2), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      (R10)(R12*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	VCVTPH2PS    16(R11), Y4
-	VMOVUPS      32(R10), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      32(R10)(SI*1), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      32(R10)(SI*2), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      32(R10)(R12*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	PREFETCHT1   (R13)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step55
-	MOVQ         DI, R9
+fresh97:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step98:
+	VCVTPH2PS   (R10), Y4
+	VMOVUPS     (R9), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     (R9)(DI*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     (R9)(DI*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     (R9)(R12*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	VCVTPH2PS   16(R10), Y4
+	VMOVUPS     32(R9), Y5
+	VFMADD231PS Y5, Y4, Y0
+	VMOVUPS     32(R9)(DI*1), Y5
+	VFMADD231PS Y5, Y4, Y1
+	VMOVUPS     32(R9)(DI*2), Y5
+	VFMADD231PS Y5, Y4, Y2
+	VMOVUPS     32(R9)(R12*1), Y5
+	VFMADD231PS Y5, Y4, Y3
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step98
+	CMPQ        104(AX), $+0
+	JEQ         whole99
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done100
+
+whole99:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0xb1, X0, X4
 	VADDPS       X4, X0, X0
-	VMOVSS       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0xb1, X1, X4
 	VADDPS       X4, X1, X1
-	VMOVSS       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0x4e, X2, X4
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, (R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0x4e, X3, X4
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+4, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group54
+	VMOVSS       X3, (R8)
+	ADDQ         40(AX), R8
+
+done100:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group96
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX2x1x2(d *byte)
 // Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dotsF16AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
 
-row56:
+row101:
 	MOVQ   48(AX), R10
 	MOVQ   (AX), R11
 	MOVQ   CX, R9
@@ -1780,9 +2092,9 @@ row56:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	SUBQ   $+4, R10
-	JLT    tail58
+	JLT    tail103
 
-quad57:
+quad102:
 	PREFETCHT0  2048(R9)
 	VCVTPH2PS   (R9), Y8
 	VFMADD231PS (R11), Y8, Y0
@@ -1822,13 +2134,13 @@ quad57:
 	ADDQ        $+128, R9
 	ADDQ        $+256, R11
 	SUBQ        $+4, R10
-	JGE         quad57
+	JGE         quad102
 
-tail58:
+tail103:
 	ADDQ $+4, R10
-	JZ   done60
+	JZ   done105
 
-single59:
+single104:
 	VMOVUPS     (R11), Y8
 	VMOVUPS     32(R11), Y9
 	PREFETCHT0  2048(R9)
@@ -1844,9 +2156,9 @@ single59:
 	ADDQ        $+32, R9
 	ADDQ        $+64, R11
 	DECQ        R10
-	JNZ         single59
+	JNZ         single104
 
-done60:
+done105:
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y1, Y0, Y0
@@ -1870,7 +2182,7 @@ done60:
 	ADDQ         $+4, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row56
+	JNZ          row101
 	VZEROUPPER
 	RET
 
@@ -1880,46 +2192,65 @@ TEXT ·dotsF16AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group61:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group106:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh107
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step62:
-	VCVTPH2PS    (R11), Y4
-	VCVTPH2PS    (R11)(BX*1), Y5
-	VMOVUPS      (R10), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y2
-	VMOVUPS      (R10)(SI*1), Y6
-	VFMADD231PS  Y6, Y4, Y1
-	VFMADD231PS  Y6, Y5, Y3
-	VCVTPH2PS    16(R11), Y4
-	VCVTPH2PS    16(R11)(BX*1), Y5
-	VMOVUPS      32(R10), Y6
-	VFMADD231PS  Y6, Y4, Y0
-	VFMADD231PS  Y6, Y5, Y2
-	VMOVUPS      32(R10)(SI*1), Y6
-	VFMADD231PS  Y6, Y4, Y1
-	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step62
-	MOVQ         DI, R9
+fresh107:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step108:
+	VCVTPH2PS   (R11), Y4
+	VCVTPH2PS   (R11)(R8*1), Y5
+	VMOVUPS     (R10), Y6
+	VFMADD231PS Y6, Y4, Y0
+	VFMADD231PS Y6, Y5, Y2
+	VMOVUPS     (R10)(DI*1), Y6
+	VFMADD231PS Y6, Y4, Y1
+	VFMADD231PS Y6, Y5, Y3
+	VCVTPH2PS   16(R11), Y4
+	VCVTPH2PS   16(R11)(R8*1), Y5
+	VMOVUPS     32(R10), Y6
+	VFMADD231PS Y6, Y4, Y0
+	VFMADD231PS Y6, Y5, Y2
+	VMOVUPS     32(R10)(DI*1), Y6
+	VFMADD231PS Y6, Y4, Y1
+	VFMADD231PS Y6, Y5, Y3
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step108
+	CMPQ        104(AX), $+0
+	JEQ         whole109
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done110
+
+whole109:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPS       X4, X0, X0
 	VPERMILPS    $0x4e, X0, X4
@@ -1933,8 +2264,8 @@ step62:
 	VADDPS       X4, X2, X2
 	VPERMILPS    $0xb1, X2, X4
 	VADDPS       X4, X2, X2
-	VMOVSS       X2, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X2, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPS       X4, X1, X1
 	VPERMILPS    $0x4e, X1, X4
@@ -1948,12 +2279,15 @@ step62:
 	VADDPS       X4, X3, X3
 	VPERMILPS    $0xb1, X3, X4
 	VADDPS       X4, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group61
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done110:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group106
 	VZEROUPPER
 	RET
 
@@ -1963,54 +2297,77 @@ TEXT ·dotsF16AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group63:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+group111:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	CMPQ    96(AX), $+0
+	JEQ     fresh112
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
 
-step64:
-	VCVTPH2PS    (R11), Y6
-	VCVTPH2PS    (R11)(BX*1), Y7
-	VMOVUPS      (R10), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y3
-	VMOVUPS      (R10)(SI*1), Y8
-	VFMADD231PS  Y8, Y6, Y1
-	VFMADD231PS  Y8, Y7, Y4
-	VMOVUPS      (R10)(SI*2), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y5
-	VCVTPH2PS    16(R11), Y6
-	VCVTPH2PS    16(R11)(BX*1), Y7
-	VMOVUPS      32(R10), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y3
-	VMOVUPS      32(R10)(SI*1), Y8
-	VFMADD231PS  Y8, Y6, Y1
-	VFMADD231PS  Y8, Y7, Y4
-	VMOVUPS      32(R10)(SI*2), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y5
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step64
-	MOVQ         DI, R9
+fresh112:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step113:
+	VCVTPH2PS   (R11), Y6
+	VCVTPH2PS   (R11)(R8*1), Y7
+	VMOVUPS     (R10), Y8
+	VFMADD231PS Y8, Y6, Y0
+	VFMADD231PS Y8, Y7, Y3
+	VMOVUPS     (R10)(DI*1), Y8
+	VFMADD231PS Y8, Y6, Y1
+	VFMADD231PS Y8, Y7, Y4
+	VMOVUPS     (R10)(DI*2), Y8
+	VFMADD231PS Y8, Y6, Y2
+	VFMADD231PS Y8, Y7, Y5
+	VCVTPH2PS   16(R11), Y6
+	VCVTPH2PS   16(R11)(R8*1), Y7
+	VMOVUPS     32(R10), Y8
+	VFMADD231PS Y8, Y6, Y0
+	VFMADD231PS Y8, Y7, Y3
+	VMOVUPS     32(R10)(DI*1), Y8
+	VFMADD231PS Y8, Y6, Y1
+	VFMADD231PS Y8, Y7, Y4
+	VMOVUPS     32(R10)(DI*2), Y8
+	VFMADD231PS Y8, Y6, Y2
+	VFMADD231PS Y8, Y7, Y5
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step113
+	CMPQ        104(AX), $+0
+	JEQ         whole114
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	JMP         done115
+
+whole114:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPS       X6, X0, X0
 	VPERMILPS    $0x4e, X0, X6
@@ -2024,8 +2381,8 @@ step64:
 	VADDPS       X6, X3, X3
 	VPERMILPS    $0xb1, X3, X6
 	VADDPS       X6, X3, X3
-	VMOVSS       X3, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X6
 	VADDPS       X6, X1, X1
 	VPERMILPS    $0x4e, X1, X6
@@ -2039,8 +2396,8 @@ step64:
 	VADDPS       X6, X4, X4
 	VPERMILPS    $0xb1, X4, X6
 	VADDPS       X6, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X6
 	VADDPS       X6, X2, X2
 	VPERMILPS    $0x4e, X2, X6
@@ -2054,12 +2411,15 @@ step64:
 	VADDPS       X6, X5, X5
 	VPERMILPS    $0xb1, X5, X6
 	VADDPS       X6, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group63
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done115:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group111
 	VZEROUPPER
 	RET
 
@@ -2069,63 +2429,90 @@ TEXT ·dotsF16AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group65:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*2), R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+group116:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	CMPQ    96(AX), $+0
+	JEQ     fresh117
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
+	VMOVUPS 192(SI), Y6
+	VMOVUPS 224(SI), Y7
 
-step66:
-	VCVTPH2PS    (R11), Y8
-	VCVTPH2PS    (R11)(BX*1), Y9
-	VMOVUPS      (R10), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      (R10)(SI*1), Y10
-	VFMADD231PS  Y10, Y8, Y1
-	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      (R10)(SI*2), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      (R10)(R12*1), Y10
-	VFMADD231PS  Y10, Y8, Y3
-	VFMADD231PS  Y10, Y9, Y7
-	VCVTPH2PS    16(R11), Y8
-	VCVTPH2PS    16(R11)(BX*1), Y9
-	VMOVUPS      32(R10), Y10
-	VFMADD231PS  Y10, Y8, Y0
-	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      32(R10)(SI*1), Y10
-	VFMADD231PS  Y10, Y8, Y1
-	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      32(R10)(SI*2), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      32(R10)(R12*1), Y10
-	VFMADD231PS  Y10, Y8, Y3
-	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+64, R10
-	DECQ         R9
-	JNZ          step66
-	MOVQ         DI, R9
+fresh117:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+
+step118:
+	VCVTPH2PS   (R11), Y8
+	VCVTPH2PS   (R11)(R8*1), Y9
+	VMOVUPS     (R10), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     (R10)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     (R10)(DI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     (R10)(R13*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	VCVTPH2PS   16(R11), Y8
+	VCVTPH2PS   16(R11)(R8*1), Y9
+	VMOVUPS     32(R10), Y10
+	VFMADD231PS Y10, Y8, Y0
+	VFMADD231PS Y10, Y9, Y4
+	VMOVUPS     32(R10)(DI*1), Y10
+	VFMADD231PS Y10, Y8, Y1
+	VFMADD231PS Y10, Y9, Y5
+	VMOVUPS     32(R10)(DI*2), Y10
+	VFMADD231PS Y10, Y8, Y2
+	VFMADD231PS Y10, Y9, Y6
+	VMOVUPS     32(R10)(R13*1), Y10
+	VFMADD231PS Y10, Y8, Y3
+	VFMADD231PS Y10, Y9, Y7
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step118
+	CMPQ        104(AX), $+0
+	JEQ         whole119
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	VMOVUPS     Y6, 192(SI)
+	VMOVUPS     Y7, 224(SI)
+	JMP         done120
+
+whole119:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPS       X8, X0, X0
 	VPERMILPS    $0x4e, X0, X8
@@ -2139,8 +2526,8 @@ step66:
 	VADDPS       X8, X4, X4
 	VPERMILPS    $0xb1, X4, X8
 	VADDPS       X8, X4, X4
-	VMOVSS       X4, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X8
 	VADDPS       X8, X1, X1
 	VPERMILPS    $0x4e, X1, X8
@@ -2154,8 +2541,8 @@ step66:
 	VADDPS       X8, X5, X5
 	VPERMILPS    $0xb1, X5, X8
 	VADDPS       X8, X5, X5
-	VMOVSS       X5, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X8
 	VADDPS       X8, X2, X2
 	VPERMILPS    $0x4e, X2, X8
@@ -2169,8 +2556,8 @@ step66:
 	VADDPS       X8, X6, X6
 	VPERMILPS    $0xb1, X6, X8
 	VADDPS       X8, X6, X6
-	VMOVSS       X6, 4(R9)
-	ADDQ         R8, R9
+	VMOVSS       X6, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y3, X8
 	VADDPS       X8, X3, X3
 	VPERMILPS    $0x4e, X3, X8
@@ -2184,28 +2571,30 @@ step66:
 	VADDPS       X8, X7, X7
 	VPERMILPS    $0xb1, X7, X8
 	VADDPS       X8, X7, X7
-	VMOVSS       X7, 4(R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group65
+	VMOVSS       X7, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done120:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group116
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX2x1x1(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF64AVX2x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+8, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row67:
+row121:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -2214,9 +2603,9 @@ row67:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	SUBQ   $+4, R8
-	JLT    tail69
+	JLT    tail123
 
-quad68:
+quad122:
 	PREFETCHT0  2048(DI)
 	VMOVUPD     (DI), Y4
 	VFMADD231PD (R9), Y4, Y0
@@ -2230,22 +2619,22 @@ quad68:
 	ADDQ        $+128, DI
 	ADDQ        $+128, R9
 	SUBQ        $+4, R8
-	JGE         quad68
+	JGE         quad122
 
-tail69:
+tail123:
 	ADDQ $+4, R8
-	JZ   done71
+	JZ   done125
 
-single70:
+single124:
 	PREFETCHT0  2048(DI)
 	VMOVUPD     (DI), Y4
 	VFMADD231PD (R9), Y4, Y0
 	ADDQ        $+32, DI
 	ADDQ        $+32, R9
 	DECQ        R8
-	JNZ         single70
+	JNZ         single124
 
-done71:
+done125:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -2257,7 +2646,7 @@ done71:
 	ADDQ         $+8, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row67
+	JNZ          row121
 	VZEROUPPER
 	RET
 
@@ -2267,50 +2656,66 @@ TEXT ·dotsF64AVX2x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group72:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
+group126:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	CMPQ    96(AX), $+0
+	JEQ     fresh127
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
 
-step73:
-	VMOVUPD      (R11), Y2
-	VMOVUPS      (R10), Y3
-	VFMADD231PD  Y3, Y2, Y0
-	VMOVUPS      (R10)(SI*1), Y3
-	VFMADD231PD  Y3, Y2, Y1
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step73
-	MOVQ         DI, R9
+fresh127:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step128:
+	VMOVUPD     (R10), Y2
+	VMOVUPS     (R9), Y3
+	VFMADD231PD Y3, Y2, Y0
+	VMOVUPS     (R9)(DI*1), Y3
+	VFMADD231PD Y3, Y2, Y1
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step128
+	CMPQ        104(AX), $+0
+	JEQ         whole129
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	JMP         done130
+
+whole129:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X2
 	VADDPD       X2, X0, X0
 	VPERMILPD    $0x01, X0, X2
 	VADDSD       X2, X0, X0
-	VMOVSD       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X2
 	VADDPD       X2, X1, X1
 	VPERMILPD    $0x01, X1, X2
 	VADDSD       X2, X1, X1
-	VMOVSD       X1, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group72
+	VMOVSD       X1, (R8)
+	ADDQ         40(AX), R8
+
+done130:
+	ADDQ $+64, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group126
 	VZEROUPPER
 	RET
 
@@ -2320,59 +2725,77 @@ TEXT ·dotsF64AVX2x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group74:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
+group131:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	CMPQ    96(AX), $+0
+	JEQ     fresh132
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
 
-step75:
-	VMOVUPD      (R11), Y3
-	VMOVUPS      (R10), Y4
-	VFMADD231PD  Y4, Y3, Y0
-	VMOVUPS      (R10)(SI*1), Y4
-	VFMADD231PD  Y4, Y3, Y1
-	VMOVUPS      (R10)(SI*2), Y4
-	VFMADD231PD  Y4, Y3, Y2
-	PREFETCHT1   (R12)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step75
-	MOVQ         DI, R9
+fresh132:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step133:
+	VMOVUPD     (R10), Y3
+	VMOVUPS     (R9), Y4
+	VFMADD231PD Y4, Y3, Y0
+	VMOVUPS     (R9)(DI*1), Y4
+	VFMADD231PD Y4, Y3, Y1
+	VMOVUPS     (R9)(DI*2), Y4
+	VFMADD231PD Y4, Y3, Y2
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step133
+	CMPQ        104(AX), $+0
+	JEQ         whole134
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	JMP         done135
+
+whole134:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X3
 	VADDPD       X3, X0, X0
 	VPERMILPD    $0x01, X0, X3
 	VADDSD       X3, X0, X0
-	VMOVSD       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X3
 	VADDPD       X3, X1, X1
 	VPERMILPD    $0x01, X1, X3
 	VADDSD       X3, X1, X1
-	VMOVSD       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X3
 	VADDPD       X3, X2, X2
 	VPERMILPD    $0x01, X2, X3
 	VADDSD       X3, X2, X2
-	VMOVSD       X2, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group74
+	VMOVSD       X2, (R8)
+	ADDQ         40(AX), R8
+
+done135:
+	ADDQ $+96, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group131
 	VZEROUPPER
 	RET
 
@@ -2382,85 +2805,104 @@ TEXT ·dotsF64AVX2x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group76:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group136:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh137
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step77:
-	VMOVUPD      (R11), Y4
-	VMOVUPS      (R10), Y5
-	VFMADD231PD  Y5, Y4, Y0
-	VMOVUPS      (R10)(SI*1), Y5
-	VFMADD231PD  Y5, Y4, Y1
-	VMOVUPS      (R10)(SI*2), Y5
-	VFMADD231PD  Y5, Y4, Y2
-	VMOVUPS      (R10)(R12*1), Y5
-	VFMADD231PD  Y5, Y4, Y3
-	PREFETCHT1   (R13)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step77
-	MOVQ         DI, R9
+fresh137:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step138:
+	VMOVUPD     (R10), Y4
+	VMOVUPS     (R9), Y5
+	VFMADD231PD Y5, Y4, Y0
+	VMOVUPS     (R9)(DI*1), Y5
+	VFMADD231PD Y5, Y4, Y1
+	VMOVUPS     (R9)(DI*2), Y5
+	VFMADD231PD Y5, Y4, Y2
+	VMOVUPS     (R9)(R12*1), Y5
+	VFMADD231PD Y5, Y4, Y3
+	PREFETCHT0  (R11)
+	ADDQ        $+32, R10
+	ADDQ        $+32, R11
+	ADDQ        $+32, R9
+	DECQ        R8
+	JNZ         step138
+	CMPQ        104(AX), $+0
+	JEQ         whole139
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done140
+
+whole139:
+	MOVQ         72(AX), R8
+	MOVQ         BX, R8
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
 	VPERMILPD    $0x01, X0, X4
 	VADDSD       X4, X0, X0
-	VMOVSD       X0, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X0, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPD       X4, X1, X1
 	VPERMILPD    $0x01, X1, X4
 	VADDSD       X4, X1, X1
-	VMOVSD       X1, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X1, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y2, X4
 	VADDPD       X4, X2, X2
 	VPERMILPD    $0x01, X2, X4
 	VADDSD       X4, X2, X2
-	VMOVSD       X2, (R9)
-	ADDQ         R8, R9
+	VMOVSD       X2, (R8)
+	ADDQ         40(AX), R8
 	VEXTRACTF128 $0x01, Y3, X4
 	VADDPD       X4, X3, X3
 	VPERMILPD    $0x01, X3, X4
 	VADDSD       X4, X3, X3
-	VMOVSD       X3, (R9)
-	ADDQ         R8, R9
-	ADDQ         $+8, DI
-	LEAQ         (CX)(BX*1), CX
-	DECQ         DX
-	JNZ          group76
+	VMOVSD       X3, (R8)
+	ADDQ         40(AX), R8
+
+done140:
+	ADDQ $+128, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group136
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX2x1x2(d *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·dotsF64AVX2x1x2(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+8, DX, R8
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
 
-row78:
+row141:
 	MOVQ   48(AX), R10
 	MOVQ   (AX), R11
 	MOVQ   CX, R9
@@ -2473,9 +2915,9 @@ row78:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	SUBQ   $+4, R10
-	JLT    tail80
+	JLT    tail143
 
-quad79:
+quad142:
 	VMOVUPS     (R11), Y8
 	VMOVUPS     32(R11), Y9
 	VMOVUPS     64(R11), Y10
@@ -2495,13 +2937,13 @@ quad79:
 	ADDQ        $+128, R9
 	ADDQ        $+128, R11
 	SUBQ        $+4, R10
-	JGE         quad79
+	JGE         quad142
 
-tail80:
+tail143:
 	ADDQ $+4, R10
-	JZ   done82
+	JZ   done145
 
-single81:
+single144:
 	VMOVUPS     (R11), Y8
 	PREFETCHT0  2048(R9)
 	VFMADD231PD (R9), Y8, Y0
@@ -2510,9 +2952,9 @@ single81:
 	ADDQ        $+32, R9
 	ADDQ        $+32, R11
 	DECQ        R10
-	JNZ         single81
+	JNZ         single144
 
-done82:
+done145:
 	VADDPD       Y2, Y0, Y0
 	VADDPD       Y3, Y1, Y1
 	VADDPD       Y1, Y0, Y0
@@ -2532,7 +2974,7 @@ done82:
 	ADDQ         $+8, SI
 	ADDQ         BX, CX
 	DECQ         DX
-	JNZ          row78
+	JNZ          row141
 	VZEROUPPER
 	RET
 
@@ -2542,38 +2984,57 @@ TEXT ·dotsF64AVX2x2x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group83:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
+group146:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	CMPQ    96(AX), $+0
+	JEQ     fresh147
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
 
-step84:
-	VMOVUPD      (R11), Y4
-	VMOVUPD      (R11)(BX*1), Y5
-	VMOVUPS      (R10), Y6
-	VFMADD231PD  Y6, Y4, Y0
-	VFMADD231PD  Y6, Y5, Y2
-	VMOVUPS      (R10)(SI*1), Y6
-	VFMADD231PD  Y6, Y4, Y1
-	VFMADD231PD  Y6, Y5, Y3
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step84
-	MOVQ         DI, R9
+fresh147:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step148:
+	VMOVUPD     (R11), Y4
+	VMOVUPD     (R11)(R8*1), Y5
+	VMOVUPS     (R10), Y6
+	VFMADD231PD Y6, Y4, Y0
+	VFMADD231PD Y6, Y5, Y2
+	VMOVUPS     (R10)(DI*1), Y6
+	VFMADD231PD Y6, Y4, Y1
+	VFMADD231PD Y6, Y5, Y3
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step148
+	CMPQ        104(AX), $+0
+	JEQ         whole149
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	JMP         done150
+
+whole149:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X4
 	VADDPD       X4, X0, X0
 	VPERMILPD    $0x01, X0, X4
@@ -2583,8 +3044,8 @@ step84:
 	VADDPD       X4, X2, X2
 	VPERMILPD    $0x01, X2, X4
 	VADDSD       X4, X2, X2
-	VMOVSD       X2, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X2, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X4
 	VADDPD       X4, X1, X1
 	VPERMILPD    $0x01, X1, X4
@@ -2594,12 +3055,15 @@ step84:
 	VADDPD       X4, X3, X3
 	VPERMILPD    $0x01, X3, X4
 	VADDSD       X4, X3, X3
-	VMOVSD       X3, 8(R9)
-	ADDQ         R8, R9
-	ADDQ         $+16, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group83
+	VMOVSD       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done150:
+	ADDQ $+128, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group146
 	VZEROUPPER
 	RET
 
@@ -2609,43 +3073,66 @@ TEXT ·dotsF64AVX2x3x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group85:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*2), R12
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
+group151:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	CMPQ    96(AX), $+0
+	JEQ     fresh152
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
 
-step86:
-	VMOVUPD      (R11), Y6
-	VMOVUPD      (R11)(BX*1), Y7
-	VMOVUPS      (R10), Y8
-	VFMADD231PD  Y8, Y6, Y0
-	VFMADD231PD  Y8, Y7, Y3
-	VMOVUPS      (R10)(SI*1), Y8
-	VFMADD231PD  Y8, Y6, Y1
-	VFMADD231PD  Y8, Y7, Y4
-	VMOVUPS      (R10)(SI*2), Y8
-	VFMADD231PD  Y8, Y6, Y2
-	VFMADD231PD  Y8, Y7, Y5
-	PREFETCHT1   (R12)
-	PREFETCHT1   (R12)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R12
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step86
-	MOVQ         DI, R9
+fresh152:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+
+step153:
+	VMOVUPD     (R11), Y6
+	VMOVUPD     (R11)(R8*1), Y7
+	VMOVUPS     (R10), Y8
+	VFMADD231PD Y8, Y6, Y0
+	VFMADD231PD Y8, Y7, Y3
+	VMOVUPS     (R10)(DI*1), Y8
+	VFMADD231PD Y8, Y6, Y1
+	VFMADD231PD Y8, Y7, Y4
+	VMOVUPS     (R10)(DI*2), Y8
+	VFMADD231PD Y8, Y6, Y2
+	VFMADD231PD Y8, Y7, Y5
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step153
+	CMPQ        104(AX), $+0
+	JEQ         whole154
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	JMP         done155
+
+whole154:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X6
 	VADDPD       X6, X0, X0
 	VPERMILPD    $0x01, X0, X6
@@ -2655,8 +3142,8 @@ step86:
 	VADDPD       X6, X3, X3
 	VPERMILPD    $0x01, X3, X6
 	VADDSD       X6, X3, X3
-	VMOVSD       X3, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X3, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X6
 	VADDPD       X6, X1, X1
 	VPERMILPD    $0x01, X1, X6
@@ -2666,8 +3153,8 @@ step86:
 	VADDPD       X6, X4, X4
 	VPERMILPD    $0x01, X4, X6
 	VADDSD       X6, X4, X4
-	VMOVSD       X4, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X6
 	VADDPD       X6, X2, X2
 	VPERMILPD    $0x01, X2, X6
@@ -2677,12 +3164,15 @@ step86:
 	VADDPD       X6, X5, X5
 	VPERMILPD    $0x01, X5, X6
 	VADDSD       X6, X5, X5
-	VMOVSD       X5, 8(R9)
-	ADDQ         R8, R9
-	ADDQ         $+16, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group85
+	VMOVSD       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done155:
+	ADDQ $+192, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group151
 	VZEROUPPER
 	RET
 
@@ -2692,49 +3182,76 @@ TEXT ·dotsF64AVX2x4x2(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group87:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*2), R13
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
+group156:
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	CMPQ    96(AX), $+0
+	JEQ     fresh157
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS 64(SI), Y2
+	VMOVUPS 96(SI), Y3
+	VMOVUPS 128(SI), Y4
+	VMOVUPS 160(SI), Y5
+	VMOVUPS 192(SI), Y6
+	VMOVUPS 224(SI), Y7
 
-step88:
-	VMOVUPD      (R11), Y8
-	VMOVUPD      (R11)(BX*1), Y9
-	VMOVUPS      (R10), Y10
-	VFMADD231PD  Y10, Y8, Y0
-	VFMADD231PD  Y10, Y9, Y4
-	VMOVUPS      (R10)(SI*1), Y10
-	VFMADD231PD  Y10, Y8, Y1
-	VFMADD231PD  Y10, Y9, Y5
-	VMOVUPS      (R10)(SI*2), Y10
-	VFMADD231PD  Y10, Y8, Y2
-	VFMADD231PD  Y10, Y9, Y6
-	VMOVUPS      (R10)(R12*1), Y10
-	VFMADD231PD  Y10, Y8, Y3
-	VFMADD231PD  Y10, Y9, Y7
-	PREFETCHT1   (R13)
-	PREFETCHT1   (R13)(BX*1)
-	ADDQ         $+32, R11
-	ADDQ         $+32, R13
-	ADDQ         $+32, R10
-	DECQ         R9
-	JNZ          step88
-	MOVQ         DI, R9
+fresh157:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+
+step158:
+	VMOVUPD     (R11), Y8
+	VMOVUPD     (R11)(R8*1), Y9
+	VMOVUPS     (R10), Y10
+	VFMADD231PD Y10, Y8, Y0
+	VFMADD231PD Y10, Y9, Y4
+	VMOVUPS     (R10)(DI*1), Y10
+	VFMADD231PD Y10, Y8, Y1
+	VFMADD231PD Y10, Y9, Y5
+	VMOVUPS     (R10)(DI*2), Y10
+	VFMADD231PD Y10, Y8, Y2
+	VFMADD231PD Y10, Y9, Y6
+	VMOVUPS     (R10)(R13*1), Y10
+	VFMADD231PD Y10, Y8, Y3
+	VFMADD231PD Y10, Y9, Y7
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	ADDQ        $+32, R11
+	ADDQ        $+32, R12
+	ADDQ        $+32, R10
+	DECQ        R9
+	JNZ         step158
+	CMPQ        104(AX), $+0
+	JEQ         whole159
+	VMOVUPS     Y0, (SI)
+	VMOVUPS     Y1, 32(SI)
+	VMOVUPS     Y2, 64(SI)
+	VMOVUPS     Y3, 96(SI)
+	VMOVUPS     Y4, 128(SI)
+	VMOVUPS     Y5, 160(SI)
+	VMOVUPS     Y6, 192(SI)
+	VMOVUPS     Y7, 224(SI)
+	JMP         done160
+
+whole159:
+	MOVQ         72(AX), R10
+	MOVQ         BX, R9
 	VEXTRACTF128 $0x01, Y0, X8
 	VADDPD       X8, X0, X0
 	VPERMILPD    $0x01, X0, X8
@@ -2744,8 +3261,8 @@ step88:
 	VADDPD       X8, X4, X4
 	VPERMILPD    $0x01, X4, X8
 	VADDSD       X8, X4, X4
-	VMOVSD       X4, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X4, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y1, X8
 	VADDPD       X8, X1, X1
 	VPERMILPD    $0x01, X1, X8
@@ -2755,8 +3272,8 @@ step88:
 	VADDPD       X8, X5, X5
 	VPERMILPD    $0x01, X5, X8
 	VADDSD       X8, X5, X5
-	VMOVSD       X5, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X5, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y2, X8
 	VADDPD       X8, X2, X2
 	VPERMILPD    $0x01, X2, X8
@@ -2766,8 +3283,8 @@ step88:
 	VADDPD       X8, X6, X6
 	VPERMILPD    $0x01, X6, X8
 	VADDSD       X8, X6, X6
-	VMOVSD       X6, 8(R9)
-	ADDQ         R8, R9
+	VMOVSD       X6, (R9)(R10*1)
+	ADDQ         40(AX), R9
 	VEXTRACTF128 $0x01, Y3, X8
 	VADDPD       X8, X3, X3
 	VPERMILPD    $0x01, X3, X8
@@ -2777,11 +3294,14 @@ step88:
 	VADDPD       X8, X7, X7
 	VPERMILPD    $0x01, X7, X8
 	VADDSD       X8, X7, X7
-	VMOVSD       X7, 8(R9)
-	ADDQ         R8, R9
-	ADDQ         $+16, DI
-	LEAQ         (CX)(BX*2), CX
-	DECQ         DX
-	JNZ          group87
+	VMOVSD       X7, (R9)(R10*1)
+	ADDQ         40(AX), R9
+
+done160:
+	ADDQ $+256, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group156
 	VZEROUPPER
 	RET

@@ -7,14 +7,13 @@
 // func dotsF32AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
 row1:
 	MOVQ   48(AX), R8
@@ -84,34 +83,47 @@ TEXT ·dotsF32AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
 group6:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	CMPQ    96(AX), $+0
+	JEQ     fresh7
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
 
-step7:
-	VMOVUPS       (R11), Z2
-	VMOVUPS       (R10), Z3
-	VFMADD231PS   Z3, Z2, Z0
-	VMOVUPS       (R10)(SI*1), Z3
-	VFMADD231PS   Z3, Z2, Z1
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step7
-	MOVQ          DI, R9
+fresh7:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step8:
+	VMOVUPS     (R10), Z2
+	VMOVUPS     (R9), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     (R9)(DI*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step8
+	CMPQ        104(AX), $+0
+	JEQ         whole9
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	JMP         done10
+
+whole9:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X2
@@ -120,8 +132,8 @@ step7:
 	VADDPS        X2, X0, X0
 	VPERMILPS     $0xb1, X0, X2
 	VADDPS        X2, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPS        Y2, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X2
@@ -130,12 +142,15 @@ step7:
 	VADDPS        X2, X1, X1
 	VPERMILPS     $0xb1, X1, X2
 	VADDPS        X2, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group6
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
+
+done10:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group6
 	VZEROUPPER
 	RET
 
@@ -145,37 +160,52 @@ TEXT ·dotsF32AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group8:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
+group11:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	CMPQ    96(AX), $+0
+	JEQ     fresh12
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
 
-step9:
-	VMOVUPS       (R11), Z3
-	VMOVUPS       (R10), Z4
-	VFMADD231PS   Z4, Z3, Z0
-	VMOVUPS       (R10)(SI*1), Z4
-	VFMADD231PS   Z4, Z3, Z1
-	VMOVUPS       (R10)(SI*2), Z4
-	VFMADD231PS   Z4, Z3, Z2
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step9
-	MOVQ          DI, R9
+fresh12:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step13:
+	VMOVUPS     (R10), Z3
+	VMOVUPS     (R9), Z4
+	VFMADD231PS Z4, Z3, Z0
+	VMOVUPS     (R9)(DI*1), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     (R9)(DI*2), Z4
+	VFMADD231PS Z4, Z3, Z2
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step13
+	CMPQ        104(AX), $+0
+	JEQ         whole14
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	JMP         done15
+
+whole14:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X3
@@ -184,8 +214,8 @@ step9:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y3
 	VADDPS        Y3, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X3
@@ -194,8 +224,8 @@ step9:
 	VADDPS        X3, X1, X1
 	VPERMILPS     $0xb1, X1, X3
 	VADDPS        X3, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y3
 	VADDPS        Y3, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X3
@@ -204,12 +234,15 @@ step9:
 	VADDPS        X3, X2, X2
 	VPERMILPS     $0xb1, X2, X3
 	VADDPS        X3, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group8
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
+
+done15:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group11
 	VZEROUPPER
 	RET
 
@@ -219,41 +252,58 @@ TEXT ·dotsF32AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group10:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+group16:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	CMPQ    96(AX), $+0
+	JEQ     fresh17
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
 
-step11:
-	VMOVUPS       (R11), Z4
-	VMOVUPS       (R10), Z5
-	VFMADD231PS   Z5, Z4, Z0
-	VMOVUPS       (R10)(SI*1), Z5
-	VFMADD231PS   Z5, Z4, Z1
-	VMOVUPS       (R10)(SI*2), Z5
-	VFMADD231PS   Z5, Z4, Z2
-	VMOVUPS       (R10)(R12*1), Z5
-	VFMADD231PS   Z5, Z4, Z3
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step11
-	MOVQ          DI, R9
+fresh17:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step18:
+	VMOVUPS     (R10), Z4
+	VMOVUPS     (R9), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     (R9)(DI*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     (R9)(DI*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     (R9)(R12*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step18
+	CMPQ        104(AX), $+0
+	JEQ         whole19
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	JMP         done20
+
+whole19:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X4
@@ -262,8 +312,8 @@ step11:
 	VADDPS        X4, X0, X0
 	VPERMILPS     $0xb1, X0, X4
 	VADDPS        X4, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y4
 	VADDPS        Y4, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X4
@@ -272,8 +322,8 @@ step11:
 	VADDPS        X4, X1, X1
 	VPERMILPS     $0xb1, X1, X4
 	VADDPS        X4, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y4
 	VADDPS        Y4, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X4
@@ -282,8 +332,8 @@ step11:
 	VADDPS        X4, X2, X2
 	VPERMILPS     $0xb1, X2, X4
 	VADDPS        X4, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y4
 	VADDPS        Y4, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X4
@@ -292,12 +342,15 @@ step11:
 	VADDPS        X4, X3, X3
 	VPERMILPS     $0xb1, X3, X4
 	VADDPS        X4, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group10
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
+
+done20:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group16
 	VZEROUPPER
 	RET
 
@@ -307,44 +360,63 @@ TEXT ·dotsF32AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group12:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
+group21:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	CMPQ    96(AX), $+0
+	JEQ     fresh22
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
 
-step13:
-	VMOVUPS       (R11), Z5
-	VMOVUPS       (R10), Z6
-	VFMADD231PS   Z6, Z5, Z0
-	VMOVUPS       (R10)(SI*1), Z6
-	VFMADD231PS   Z6, Z5, Z1
-	VMOVUPS       (R10)(SI*2), Z6
-	VFMADD231PS   Z6, Z5, Z2
-	VMOVUPS       (R10)(R12*1), Z6
-	VFMADD231PS   Z6, Z5, Z3
-	VMOVUPS       (R10)(SI*4), Z6
-	VFMADD231PS   Z6, Z5, Z4
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step13
-	MOVQ          DI, R9
+fresh22:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step23:
+	VMOVUPS     (R10), Z5
+	VMOVUPS     (R9), Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMOVUPS     (R9)(DI*1), Z6
+	VFMADD231PS Z6, Z5, Z1
+	VMOVUPS     (R9)(DI*2), Z6
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     (R9)(R12*1), Z6
+	VFMADD231PS Z6, Z5, Z3
+	VMOVUPS     (R9)(DI*4), Z6
+	VFMADD231PS Z6, Z5, Z4
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step23
+	CMPQ        104(AX), $+0
+	JEQ         whole24
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	JMP         done25
+
+whole24:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X5
@@ -353,8 +425,8 @@ step13:
 	VADDPS        X5, X0, X0
 	VPERMILPS     $0xb1, X0, X5
 	VADDPS        X5, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y5
 	VADDPS        Y5, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X5
@@ -363,8 +435,8 @@ step13:
 	VADDPS        X5, X1, X1
 	VPERMILPS     $0xb1, X1, X5
 	VADDPS        X5, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y5
 	VADDPS        Y5, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X5
@@ -373,8 +445,8 @@ step13:
 	VADDPS        X5, X2, X2
 	VPERMILPS     $0xb1, X2, X5
 	VADDPS        X5, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y5
 	VADDPS        Y5, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X5
@@ -383,8 +455,8 @@ step13:
 	VADDPS        X5, X3, X3
 	VPERMILPS     $0xb1, X3, X5
 	VADDPS        X5, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VADDPS        Y5, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X5
@@ -393,12 +465,15 @@ step13:
 	VADDPS        X5, X4, X4
 	VPERMILPS     $0xb1, X4, X5
 	VADDPS        X5, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group12
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
+
+done25:
+	ADDQ $+320, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group21
 	VZEROUPPER
 	RET
 
@@ -408,48 +483,69 @@ TEXT ·dotsF32AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group14:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+group26:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	CMPQ    96(AX), $+0
+	JEQ     fresh27
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
 
-step15:
-	VMOVUPS       (R11), Z6
-	VMOVUPS       (R10), Z7
-	VFMADD231PS   Z7, Z6, Z0
-	VMOVUPS       (R10)(SI*1), Z7
-	VFMADD231PS   Z7, Z6, Z1
-	VMOVUPS       (R10)(SI*2), Z7
-	VFMADD231PS   Z7, Z6, Z2
-	VMOVUPS       (R10)(R12*1), Z7
-	VFMADD231PS   Z7, Z6, Z3
-	VMOVUPS       (R10)(SI*4), Z7
-	VFMADD231PS   Z7, Z6, Z4
-	VMOVUPS       (R10)(R13*1), Z7
-	VFMADD231PS   Z7, Z6, Z5
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step15
-	MOVQ          DI, R9
+fresh27:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step28:
+	VMOVUPS     (R10), Z6
+	VMOVUPS     (R9), Z7
+	VFMADD231PS Z7, Z6, Z0
+	VMOVUPS     (R9)(DI*1), Z7
+	VFMADD231PS Z7, Z6, Z1
+	VMOVUPS     (R9)(DI*2), Z7
+	VFMADD231PS Z7, Z6, Z2
+	VMOVUPS     (R9)(R12*1), Z7
+	VFMADD231PS Z7, Z6, Z3
+	VMOVUPS     (R9)(DI*4), Z7
+	VFMADD231PS Z7, Z6, Z4
+	VMOVUPS     (R9)(R13*1), Z7
+	VFMADD231PS Z7, Z6, Z5
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step28
+	CMPQ        104(AX), $+0
+	JEQ         whole29
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	JMP         done30
+
+whole29:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X6
@@ -458,8 +554,8 @@ step15:
 	VADDPS        X6, X0, X0
 	VPERMILPS     $0xb1, X0, X6
 	VADDPS        X6, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y6
 	VADDPS        Y6, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X6
@@ -468,8 +564,8 @@ step15:
 	VADDPS        X6, X1, X1
 	VPERMILPS     $0xb1, X1, X6
 	VADDPS        X6, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y6
 	VADDPS        Y6, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X6
@@ -478,8 +574,8 @@ step15:
 	VADDPS        X6, X2, X2
 	VPERMILPS     $0xb1, X2, X6
 	VADDPS        X6, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y6
 	VADDPS        Y6, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X6
@@ -488,8 +584,8 @@ step15:
 	VADDPS        X6, X3, X3
 	VPERMILPS     $0xb1, X3, X6
 	VADDPS        X6, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y6
 	VADDPS        Y6, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X6
@@ -498,8 +594,8 @@ step15:
 	VADDPS        X6, X4, X4
 	VPERMILPS     $0xb1, X4, X6
 	VADDPS        X6, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y6
 	VADDPS        Y6, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X6
@@ -508,12 +604,15 @@ step15:
 	VADDPS        X6, X5, X5
 	VPERMILPS     $0xb1, X5, X6
 	VADDPS        X6, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group14
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
+
+done30:
+	ADDQ $+384, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group26
 	VZEROUPPER
 	RET
 
@@ -523,51 +622,74 @@ TEXT ·dotsF32AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group16:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
+group31:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	CMPQ    96(AX), $+0
+	JEQ     fresh32
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
 
-step17:
-	VMOVUPS       (R11), Z7
-	VMOVUPS       (R10), Z8
-	VFMADD231PS   Z8, Z7, Z0
-	VMOVUPS       (R10)(SI*1), Z8
-	VFMADD231PS   Z8, Z7, Z1
-	VMOVUPS       (R10)(SI*2), Z8
-	VFMADD231PS   Z8, Z7, Z2
-	VMOVUPS       (R10)(R12*1), Z8
-	VFMADD231PS   Z8, Z7, Z3
-	VMOVUPS       (R10)(SI*4), Z8
-	VFMADD231PS   Z8, Z7, Z4
-	VMOVUPS       (R10)(R13*1), Z8
-	VFMADD231PS   Z8, Z7, Z5
-	VMOVUPS       (R10)(R12*2), Z8
-	VFMADD231PS   Z8, Z7, Z6
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step17
-	MOVQ          DI, R9
+fresh32:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step33:
+	VMOVUPS     (R10), Z7
+	VMOVUPS     (R9), Z8
+	VFMADD231PS Z8, Z7, Z0
+	VMOVUPS     (R9)(DI*1), Z8
+	VFMADD231PS Z8, Z7, Z1
+	VMOVUPS     (R9)(DI*2), Z8
+	VFMADD231PS Z8, Z7, Z2
+	VMOVUPS     (R9)(R12*1), Z8
+	VFMADD231PS Z8, Z7, Z3
+	VMOVUPS     (R9)(DI*4), Z8
+	VFMADD231PS Z8, Z7, Z4
+	VMOVUPS     (R9)(R13*1), Z8
+	VFMADD231PS Z8, Z7, Z5
+	VMOVUPS     (R9)(R12*2), Z8
+	VFMADD231PS Z8, Z7, Z6
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step33
+	CMPQ        104(AX), $+0
+	JEQ         whole34
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	JMP         done35
+
+whole34:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPS        Y7, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X7
@@ -576,8 +698,8 @@ step17:
 	VADDPS        X7, X0, X0
 	VPERMILPS     $0xb1, X0, X7
 	VADDPS        X7, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y7
 	VADDPS        Y7, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X7
@@ -586,8 +708,8 @@ step17:
 	VADDPS        X7, X1, X1
 	VPERMILPS     $0xb1, X1, X7
 	VADDPS        X7, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y7
 	VADDPS        Y7, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X7
@@ -596,8 +718,8 @@ step17:
 	VADDPS        X7, X2, X2
 	VPERMILPS     $0xb1, X2, X7
 	VADDPS        X7, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y7
 	VADDPS        Y7, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X7
@@ -606,8 +728,8 @@ step17:
 	VADDPS        X7, X3, X3
 	VPERMILPS     $0xb1, X3, X7
 	VADDPS        X7, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y7
 	VADDPS        Y7, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X7
@@ -616,8 +738,8 @@ step17:
 	VADDPS        X7, X4, X4
 	VPERMILPS     $0xb1, X4, X7
 	VADDPS        X7, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y7
 	VADDPS        Y7, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X7
@@ -626,8 +748,8 @@ step17:
 	VADDPS        X7, X5, X5
 	VPERMILPS     $0xb1, X5, X7
 	VADDPS        X7, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y7
 	VADDPS        Y7, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X7
@@ -636,12 +758,15 @@ step17:
 	VADDPS        X7, X6, X6
 	VPERMILPS     $0xb1, X6, X7
 	VADDPS        X7, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group16
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
+
+done35:
+	ADDQ $+448, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group31
 	VZEROUPPER
 	RET
 
@@ -651,55 +776,80 @@ TEXT ·dotsF32AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group18:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	MOVQ   CX, R15
-	ADDQ   $+2048, R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group36:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh37
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step19:
-	VMOVUPS       (R11), Z8
-	VMOVUPS       (R10), Z9
-	VFMADD231PS   Z9, Z8, Z0
-	VMOVUPS       (R10)(SI*1), Z9
-	VFMADD231PS   Z9, Z8, Z1
-	VMOVUPS       (R10)(SI*2), Z9
-	VFMADD231PS   Z9, Z8, Z2
-	VMOVUPS       (R10)(R12*1), Z9
-	VFMADD231PS   Z9, Z8, Z3
-	VMOVUPS       (R10)(SI*4), Z9
-	VFMADD231PS   Z9, Z8, Z4
-	VMOVUPS       (R10)(R13*1), Z9
-	VFMADD231PS   Z9, Z8, Z5
-	VMOVUPS       (R10)(R12*2), Z9
-	VFMADD231PS   Z9, Z8, Z6
-	VMOVUPS       (R10)(R14*1), Z9
-	VFMADD231PS   Z9, Z8, Z7
-	PREFETCHT1    (R15)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step19
-	MOVQ          DI, R9
+fresh37:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step38:
+	VMOVUPS     (R10), Z8
+	VMOVUPS     (R9), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS     (R9)(DI*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS     (R9)(DI*2), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     (R9)(R12*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VMOVUPS     (R9)(DI*4), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     (R9)(R13*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VMOVUPS     (R9)(R12*2), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS     (R9)(R14*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step38
+	CMPQ        104(AX), $+0
+	JEQ         whole39
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done40
+
+whole39:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X8
@@ -708,8 +858,8 @@ step19:
 	VADDPS        X8, X0, X0
 	VPERMILPS     $0xb1, X0, X8
 	VADDPS        X8, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y8
 	VADDPS        Y8, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X8
@@ -718,8 +868,8 @@ step19:
 	VADDPS        X8, X1, X1
 	VPERMILPS     $0xb1, X1, X8
 	VADDPS        X8, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y8
 	VADDPS        Y8, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X8
@@ -728,8 +878,8 @@ step19:
 	VADDPS        X8, X2, X2
 	VPERMILPS     $0xb1, X2, X8
 	VADDPS        X8, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y8
 	VADDPS        Y8, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X8
@@ -738,8 +888,8 @@ step19:
 	VADDPS        X8, X3, X3
 	VPERMILPS     $0xb1, X3, X8
 	VADDPS        X8, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPS        Y8, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X8
@@ -748,8 +898,8 @@ step19:
 	VADDPS        X8, X4, X4
 	VPERMILPS     $0xb1, X4, X8
 	VADDPS        X8, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y8
 	VADDPS        Y8, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X8
@@ -758,8 +908,8 @@ step19:
 	VADDPS        X8, X5, X5
 	VPERMILPS     $0xb1, X5, X8
 	VADDPS        X8, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y8
 	VADDPS        Y8, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X8
@@ -768,8 +918,8 @@ step19:
 	VADDPS        X8, X6, X6
 	VPERMILPS     $0xb1, X6, X8
 	VADDPS        X8, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z7, Y8
 	VADDPS        Y8, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X8
@@ -778,30 +928,32 @@ step19:
 	VADDPS        X8, X7, X7
 	VPERMILPS     $0xb1, X7, X8
 	VADDPS        X8, X7, X7
-	VMOVSS        X7, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group18
+	VMOVSS        X7, (R8)
+	ADDQ          40(AX), R8
+
+done40:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group36
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x1x4(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
-	LEAQ   (R8)(R8*2), R9
-	LEAQ   (DI)(DI*2), R11
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(DI*2), R11
 
-row20:
+row41:
 	MOVQ   48(AX), R12
 	MOVQ   (AX), R13
 	MOVQ   CX, R10
@@ -822,9 +974,9 @@ row20:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	SUBQ   $+4, R12
-	JLT    tail22
+	JLT    tail43
 
-quad21:
+quad42:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	VMOVUPS     128(R13), Z18
@@ -864,13 +1016,13 @@ quad21:
 	ADDQ        $+256, R10
 	ADDQ        $+256, R13
 	SUBQ        $+4, R12
-	JGE         quad21
+	JGE         quad42
 
-tail22:
+tail43:
 	ADDQ $+4, R12
-	JZ   done24
+	JZ   done45
 
-single23:
+single44:
 	VMOVUPS     (R13), Z16
 	PREFETCHT0  2048(R10)
 	VFMADD231PS (R10), Z16, Z0
@@ -883,9 +1035,9 @@ single23:
 	ADDQ        $+64, R10
 	ADDQ        $+64, R13
 	DECQ        R12
-	JNZ         single23
+	JNZ         single44
 
-done24:
+done45:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -937,65 +1089,91 @@ done24:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row20
+	JNZ           row41
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x2x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group25:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group46:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh47
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step26:
+fresh47:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step48:
 	VMOVUPS     (R11), Z8
-	VMOVUPS     (R11)(BX*1), Z9
-	VMOVUPS     (R11)(BX*2), Z10
-	VMOVUPS     (R11)(R12*1), Z11
+	VMOVUPS     (R11)(R8*1), Z9
+	VMOVUPS     (R11)(R8*2), Z10
+	VMOVUPS     (R11)(R13*1), Z11
 	VMOVUPS     (R10), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     (R10)(SI*1), Z12
+	VMOVUPS     (R10)(DI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step26
-	MOVQ        DI, R9
+	JNZ         step48
+	CMPQ        104(AX), $+0
+	JEQ         whole49
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done50
+
+whole49:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
 	VADDPS      Z8, Z0, Z0
@@ -1010,8 +1188,15 @@ step26:
 	VPERMILPS   $0xb1, Z0, Z8
 	VADDPS      Z8, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z3, Z1, Z8
 	VSHUFF32X4  $0x44, Z3, Z1, Z1
 	VADDPS      Z8, Z1, Z1
@@ -1026,79 +1211,123 @@ step26:
 	VPERMILPS   $0xb1, Z1, Z8
 	VADDPS      Z8, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group25
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
+
+done50:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group46
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x3x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group27:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+group51:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	CMPQ    96(AX), $+0
+	JEQ     fresh52
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
 
-step28:
+fresh52:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step53:
 	VMOVUPS     (R11), Z12
-	VMOVUPS     (R11)(BX*1), Z13
-	VMOVUPS     (R11)(BX*2), Z14
-	VMOVUPS     (R11)(R12*1), Z15
+	VMOVUPS     (R11)(R8*1), Z13
+	VMOVUPS     (R11)(R8*2), Z14
+	VMOVUPS     (R11)(R13*1), Z15
 	VMOVUPS     (R10), Z16
 	VFMADD231PS Z16, Z12, Z0
 	VFMADD231PS Z16, Z13, Z3
 	VFMADD231PS Z16, Z14, Z6
 	VFMADD231PS Z16, Z15, Z9
-	VMOVUPS     (R10)(SI*1), Z16
+	VMOVUPS     (R10)(DI*1), Z16
 	VFMADD231PS Z16, Z12, Z1
 	VFMADD231PS Z16, Z13, Z4
 	VFMADD231PS Z16, Z14, Z7
 	VFMADD231PS Z16, Z15, Z10
-	VMOVUPS     (R10)(SI*2), Z16
+	VMOVUPS     (R10)(DI*2), Z16
 	VFMADD231PS Z16, Z12, Z2
 	VFMADD231PS Z16, Z13, Z5
 	VFMADD231PS Z16, Z14, Z8
 	VFMADD231PS Z16, Z15, Z11
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step28
-	MOVQ        DI, R9
+	JNZ         step53
+	CMPQ        104(AX), $+0
+	JEQ         whole54
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	JMP         done55
+
+whole54:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
 	VADDPS      Z12, Z0, Z0
@@ -1113,8 +1342,15 @@ step28:
 	VPERMILPS   $0xb1, Z0, Z12
 	VADDPS      Z12, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z4, Z1, Z12
 	VSHUFF32X4  $0x44, Z4, Z1, Z1
 	VADDPS      Z12, Z1, Z1
@@ -1129,8 +1365,15 @@ step28:
 	VPERMILPS   $0xb1, Z1, Z12
 	VADDPS      Z12, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z2, Z12
 	VSHUFF32X4  $0x44, Z5, Z2, Z2
 	VADDPS      Z12, Z2, Z2
@@ -1145,89 +1388,141 @@ step28:
 	VPERMILPS   $0xb1, Z2, Z12
 	VADDPS      Z12, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group27
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
+
+done55:
+	ADDQ $+768, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group51
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x4x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group29:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+group56:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	CMPQ    96(AX), $+0
+	JEQ     fresh57
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
 
-step30:
+fresh57:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step58:
 	VMOVUPS     (R11), Z16
-	VMOVUPS     (R11)(BX*1), Z17
-	VMOVUPS     (R11)(BX*2), Z18
-	VMOVUPS     (R11)(R12*1), Z19
+	VMOVUPS     (R11)(R8*1), Z17
+	VMOVUPS     (R11)(R8*2), Z18
+	VMOVUPS     (R11)(R13*1), Z19
 	VMOVUPS     (R10), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     (R10)(SI*1), Z20
+	VMOVUPS     (R10)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     (R10)(SI*2), Z20
+	VMOVUPS     (R10)(DI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     (R10)(R13*1), Z20
+	VMOVUPS     (R10)(R14*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step30
-	MOVQ        DI, R9
+	JNZ         step58
+	CMPQ        104(AX), $+0
+	JEQ         whole59
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	JMP         done60
+
+whole59:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
 	VADDPS      Z16, Z0, Z0
@@ -1242,8 +1537,15 @@ step30:
 	VPERMILPS   $0xb1, Z0, Z16
 	VADDPS      Z16, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z1, Z16
 	VSHUFF32X4  $0x44, Z5, Z1, Z1
 	VADDPS      Z16, Z1, Z1
@@ -1258,8 +1560,15 @@ step30:
 	VPERMILPS   $0xb1, Z1, Z16
 	VADDPS      Z16, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z2, Z16
 	VSHUFF32X4  $0x44, Z6, Z2, Z2
 	VADDPS      Z16, Z2, Z2
@@ -1274,8 +1583,15 @@ step30:
 	VPERMILPS   $0xb1, Z2, Z16
 	VADDPS      Z16, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z3, Z16
 	VSHUFF32X4  $0x44, Z7, Z3, Z3
 	VADDPS      Z16, Z3, Z3
@@ -1290,98 +1606,158 @@ step30:
 	VPERMILPS   $0xb1, Z3, Z16
 	VADDPS      Z16, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group29
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
+
+done60:
+	ADDQ $+1024, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group56
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x5x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group31:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
+group61:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	CMPQ    96(AX), $+0
+	JEQ     fresh62
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
 
-step32:
+fresh62:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step63:
 	VMOVUPS     (R11), Z20
-	VMOVUPS     (R11)(BX*1), Z21
-	VMOVUPS     (R11)(BX*2), Z22
-	VMOVUPS     (R11)(R12*1), Z23
+	VMOVUPS     (R11)(R8*1), Z21
+	VMOVUPS     (R11)(R8*2), Z22
+	VMOVUPS     (R11)(R13*1), Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z20, Z0
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z20, Z1
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z20, Z2
 	VFMADD231PS Z24, Z21, Z7
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z20, Z3
 	VFMADD231PS Z24, Z21, Z8
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z20, Z4
 	VFMADD231PS Z24, Z21, Z9
 	VFMADD231PS Z24, Z22, Z14
 	VFMADD231PS Z24, Z23, Z19
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step32
-	MOVQ        DI, R9
+	JNZ         step63
+	CMPQ        104(AX), $+0
+	JEQ         whole64
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	JMP         done65
+
+whole64:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
 	VADDPS      Z20, Z0, Z0
@@ -1396,8 +1772,15 @@ step32:
 	VPERMILPS   $0xb1, Z0, Z20
 	VADDPS      Z20, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z1, Z20
 	VSHUFF32X4  $0x44, Z6, Z1, Z1
 	VADDPS      Z20, Z1, Z1
@@ -1412,8 +1795,15 @@ step32:
 	VPERMILPS   $0xb1, Z1, Z20
 	VADDPS      Z20, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z2, Z20
 	VSHUFF32X4  $0x44, Z7, Z2, Z2
 	VADDPS      Z20, Z2, Z2
@@ -1428,8 +1818,15 @@ step32:
 	VPERMILPS   $0xb1, Z2, Z20
 	VADDPS      Z20, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z3, Z20
 	VSHUFF32X4  $0x44, Z8, Z3, Z3
 	VADDPS      Z20, Z3, Z3
@@ -1444,8 +1841,15 @@ step32:
 	VPERMILPS   $0xb1, Z3, Z20
 	VADDPS      Z20, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z4, Z20
 	VSHUFF32X4  $0x44, Z9, Z4, Z4
 	VADDPS      Z20, Z4, Z4
@@ -1460,108 +1864,176 @@ step32:
 	VPERMILPS   $0xb1, Z4, Z20
 	VADDPS      Z20, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group31
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
+
+done65:
+	ADDQ $+1280, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group61
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x6x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group33:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*4), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group66:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh67
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step34:
+fresh67:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step68:
 	VMOVUPS     (R11), Z24
-	VMOVUPS     (R11)(BX*1), Z25
-	VMOVUPS     (R11)(BX*2), Z26
-	VMOVUPS     (R11)(R12*1), Z27
+	VMOVUPS     (R11)(R8*1), Z25
+	VMOVUPS     (R11)(R8*2), Z26
+	VMOVUPS     (R11)(R13*1), Z27
 	VMOVUPS     (R10), Z28
 	VFMADD231PS Z28, Z24, Z0
 	VFMADD231PS Z28, Z25, Z6
 	VFMADD231PS Z28, Z26, Z12
 	VFMADD231PS Z28, Z27, Z18
-	VMOVUPS     (R10)(SI*1), Z28
+	VMOVUPS     (R10)(DI*1), Z28
 	VFMADD231PS Z28, Z24, Z1
 	VFMADD231PS Z28, Z25, Z7
 	VFMADD231PS Z28, Z26, Z13
 	VFMADD231PS Z28, Z27, Z19
-	VMOVUPS     (R10)(SI*2), Z28
+	VMOVUPS     (R10)(DI*2), Z28
 	VFMADD231PS Z28, Z24, Z2
 	VFMADD231PS Z28, Z25, Z8
 	VFMADD231PS Z28, Z26, Z14
 	VFMADD231PS Z28, Z27, Z20
-	VMOVUPS     (R10)(R13*1), Z28
+	VMOVUPS     (R10)(R14*1), Z28
 	VFMADD231PS Z28, Z24, Z3
 	VFMADD231PS Z28, Z25, Z9
 	VFMADD231PS Z28, Z26, Z15
 	VFMADD231PS Z28, Z27, Z21
-	VMOVUPS     (R10)(SI*4), Z28
+	VMOVUPS     (R10)(DI*4), Z28
 	VFMADD231PS Z28, Z24, Z4
 	VFMADD231PS Z28, Z25, Z10
 	VFMADD231PS Z28, Z26, Z16
 	VFMADD231PS Z28, Z27, Z22
-	VMOVUPS     (R10)(R14*1), Z28
+	VMOVUPS     (R10)(R15*1), Z28
 	VFMADD231PS Z28, Z24, Z5
 	VFMADD231PS Z28, Z25, Z11
 	VFMADD231PS Z28, Z26, Z17
 	VFMADD231PS Z28, Z27, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
-	PREFETCHT1  (R15)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step34
-	MOVQ        DI, R9
+	JNZ         step68
+	CMPQ        104(AX), $+0
+	JEQ         whole69
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done70
+
+whole69:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -1576,8 +2048,15 @@ step34:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z1, Z24
 	VSHUFF32X4  $0x44, Z7, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -1592,8 +2071,15 @@ step34:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z2, Z24
 	VSHUFF32X4  $0x44, Z8, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -1608,8 +2094,15 @@ step34:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z3, Z24
 	VSHUFF32X4  $0x44, Z9, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -1624,8 +2117,15 @@ step34:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z4, Z24
 	VSHUFF32X4  $0x44, Z10, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -1640,8 +2140,15 @@ step34:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z5, Z24
 	VSHUFF32X4  $0x44, Z11, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -1656,101 +2163,161 @@ step34:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group33
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R11*1)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
+
+done70:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group66
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x7x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group35:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	LEAQ   (R14)(BX*2), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
+group71:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	CMPQ    96(AX), $+0
+	JEQ     fresh72
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
 
-step36:
+fresh72:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step73:
 	VMOVUPS     (R11), Z21
-	VMOVUPS     (R11)(BX*1), Z22
-	VMOVUPS     (R11)(BX*2), Z23
+	VMOVUPS     (R11)(R8*1), Z22
+	VMOVUPS     (R11)(R8*2), Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z21, Z0
 	VFMADD231PS Z24, Z22, Z7
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z21, Z1
 	VFMADD231PS Z24, Z22, Z8
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z21, Z2
 	VFMADD231PS Z24, Z22, Z9
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(R12*1), Z24
+	VMOVUPS     (R10)(R13*1), Z24
 	VFMADD231PS Z24, Z21, Z3
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z21, Z4
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z19
-	VMOVUPS     (R10)(R12*2), Z24
+	VMOVUPS     (R10)(R13*2), Z24
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z20
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step36
-	MOVQ        DI, R9
+	JNZ         step73
+	CMPQ        104(AX), $+0
+	JEQ         whole74
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	JMP         done75
+
+whole74:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
 	VADDPS      Z21, Z0, Z0
@@ -1765,8 +2332,13 @@ step36:
 	VPERMILPS   $0xb1, Z0, Z21
 	VADDPS      Z21, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z1, Z21
 	VSHUFF32X4  $0x44, Z8, Z1, Z1
 	VADDPS      Z21, Z1, Z1
@@ -1781,8 +2353,13 @@ step36:
 	VPERMILPS   $0xb1, Z1, Z21
 	VADDPS      Z21, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z2, Z21
 	VSHUFF32X4  $0x44, Z9, Z2, Z2
 	VADDPS      Z21, Z2, Z2
@@ -1797,8 +2374,13 @@ step36:
 	VPERMILPS   $0xb1, Z2, Z21
 	VADDPS      Z21, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z3, Z21
 	VSHUFF32X4  $0x44, Z10, Z3, Z3
 	VADDPS      Z21, Z3, Z3
@@ -1813,8 +2395,13 @@ step36:
 	VPERMILPS   $0xb1, Z3, Z21
 	VADDPS      Z21, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z4, Z21
 	VSHUFF32X4  $0x44, Z11, Z4, Z4
 	VADDPS      Z21, Z4, Z4
@@ -1829,8 +2416,13 @@ step36:
 	VPERMILPS   $0xb1, Z4, Z21
 	VADDPS      Z21, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z5, Z21
 	VSHUFF32X4  $0x44, Z12, Z5, Z5
 	VADDPS      Z21, Z5, Z5
@@ -1845,8 +2437,13 @@ step36:
 	VPERMILPS   $0xb1, Z5, Z21
 	VADDPS      Z21, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z6, Z21
 	VSHUFF32X4  $0x44, Z13, Z6, Z6
 	VADDPS      Z21, Z6, Z6
@@ -1861,110 +2458,173 @@ step36:
 	VPERMILPS   $0xb1, Z6, Z21
 	VADDPS      Z21, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group35
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
+
+done75:
+	ADDQ $+1344, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group71
 	VZEROUPPER
 	RET
 
 // func dotsF32AVX512x8x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF32AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group37:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	LEAQ   (R15)(BX*2), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group76:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh77
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step38:
+fresh77:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step78:
 	VMOVUPS     (R11), Z24
-	VMOVUPS     (R11)(BX*1), Z25
-	VMOVUPS     (R11)(BX*2), Z26
+	VMOVUPS     (R11)(R8*1), Z25
+	VMOVUPS     (R11)(R8*2), Z26
 	VMOVUPS     (R10), Z27
 	VFMADD231PS Z27, Z24, Z0
 	VFMADD231PS Z27, Z25, Z8
 	VFMADD231PS Z27, Z26, Z16
-	VMOVUPS     (R10)(SI*1), Z27
+	VMOVUPS     (R10)(DI*1), Z27
 	VFMADD231PS Z27, Z24, Z1
 	VFMADD231PS Z27, Z25, Z9
 	VFMADD231PS Z27, Z26, Z17
-	VMOVUPS     (R10)(SI*2), Z27
+	VMOVUPS     (R10)(DI*2), Z27
 	VFMADD231PS Z27, Z24, Z2
 	VFMADD231PS Z27, Z25, Z10
 	VFMADD231PS Z27, Z26, Z18
-	VMOVUPS     (R10)(R12*1), Z27
+	VMOVUPS     (R10)(R13*1), Z27
 	VFMADD231PS Z27, Z24, Z3
 	VFMADD231PS Z27, Z25, Z11
 	VFMADD231PS Z27, Z26, Z19
-	VMOVUPS     (R10)(SI*4), Z27
+	VMOVUPS     (R10)(DI*4), Z27
 	VFMADD231PS Z27, Z24, Z4
 	VFMADD231PS Z27, Z25, Z12
 	VFMADD231PS Z27, Z26, Z20
-	VMOVUPS     (R10)(R13*1), Z27
+	VMOVUPS     (R10)(R14*1), Z27
 	VFMADD231PS Z27, Z24, Z5
 	VFMADD231PS Z27, Z25, Z13
 	VFMADD231PS Z27, Z26, Z21
-	VMOVUPS     (R10)(R12*2), Z27
+	VMOVUPS     (R10)(R13*2), Z27
 	VFMADD231PS Z27, Z24, Z6
 	VFMADD231PS Z27, Z25, Z14
 	VFMADD231PS Z27, Z26, Z22
-	VMOVUPS     (R10)(R14*1), Z27
+	VMOVUPS     (R10)(R15*1), Z27
 	VFMADD231PS Z27, Z24, Z7
 	VFMADD231PS Z27, Z25, Z15
 	VFMADD231PS Z27, Z26, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+64, R10
 	DECQ        R9
-	JNZ         step38
-	MOVQ        DI, R9
+	JNZ         step78
+	CMPQ        104(AX), $+0
+	JEQ         whole79
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done80
+
+whole79:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -1979,8 +2639,13 @@ step38:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z1, Z24
 	VSHUFF32X4  $0x44, Z9, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -1995,8 +2660,13 @@ step38:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z2, Z24
 	VSHUFF32X4  $0x44, Z10, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -2011,8 +2681,13 @@ step38:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z3, Z24
 	VSHUFF32X4  $0x44, Z11, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -2027,8 +2702,13 @@ step38:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z4, Z24
 	VSHUFF32X4  $0x44, Z12, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -2043,8 +2723,13 @@ step38:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z5, Z24
 	VSHUFF32X4  $0x44, Z13, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -2059,8 +2744,13 @@ step38:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z14, Z6, Z24
 	VSHUFF32X4  $0x44, Z14, Z6, Z6
 	VADDPS      Z24, Z6, Z6
@@ -2075,8 +2765,13 @@ step38:
 	VPERMILPS   $0xb1, Z6, Z24
 	VADDPS      Z24, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z15, Z7, Z24
 	VSHUFF32X4  $0x44, Z15, Z7, Z7
 	VADDPS      Z24, Z7, Z7
@@ -2091,29 +2786,35 @@ step38:
 	VPERMILPS   $0xb1, Z7, Z24
 	VADDPS      Z24, Z7, Z7
 	VCOMPRESSPS Z7, K1, Z7
-	VMOVUPS     X7, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group37
+	VMOVSS      X7, (R9)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*1)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*2)
+	VPERMILPS   $0x39, X7, X7
+	ADDQ        40(AX), R9
+
+done80:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group76
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row39:
+row81:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -2122,9 +2823,9 @@ row39:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	SUBQ   $+4, R8
-	JLT    tail41
+	JLT    tail83
 
-quad40:
+quad82:
 	PREFETCHT0  2048(DI)
 	VPMOVZXWD   (DI), Z4
 	VPSLLD      $0x10, Z4, Z4
@@ -2156,13 +2857,13 @@ quad40:
 	ADDQ        $+256, DI
 	ADDQ        $+512, R9
 	SUBQ        $+4, R8
-	JGE         quad40
+	JGE         quad82
 
-tail41:
+tail83:
 	ADDQ $+4, R8
-	JZ   done43
+	JZ   done85
 
-single42:
+single84:
 	PREFETCHT0  2048(DI)
 	VPMOVZXWD   (DI), Z4
 	VPSLLD      $0x10, Z4, Z4
@@ -2173,9 +2874,9 @@ single42:
 	ADDQ        $+64, DI
 	ADDQ        $+128, R9
 	DECQ        R8
-	JNZ         single42
+	JNZ         single84
 
-done43:
+done85:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -2191,7 +2892,7 @@ done43:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row39
+	JNZ           row81
 	VZEROUPPER
 	RET
 
@@ -2201,41 +2902,54 @@ TEXT ·dotsBF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group44:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+group86:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	CMPQ    96(AX), $+0
+	JEQ     fresh87
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
 
-step45:
-	VPMOVZXWD     (R11), Z2
-	VPSLLD        $0x10, Z2, Z2
-	VMOVUPS       (R10), Z3
-	VFMADD231PS   Z3, Z2, Z0
-	VMOVUPS       (R10)(SI*1), Z3
-	VFMADD231PS   Z3, Z2, Z1
-	VPMOVZXWD     32(R11), Z2
-	VPSLLD        $0x10, Z2, Z2
-	VMOVUPS       64(R10), Z3
-	VFMADD231PS   Z3, Z2, Z0
-	VMOVUPS       64(R10)(SI*1), Z3
-	VFMADD231PS   Z3, Z2, Z1
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step45
-	MOVQ          DI, R9
+fresh87:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step88:
+	VPMOVZXWD   (R10), Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVUPS     (R9), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     (R9)(DI*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	VPMOVZXWD   32(R10), Z2
+	VPSLLD      $0x10, Z2, Z2
+	VMOVUPS     64(R9), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     64(R9)(DI*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step88
+	CMPQ        104(AX), $+0
+	JEQ         whole89
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	JMP         done90
+
+whole89:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X2
@@ -2244,8 +2958,8 @@ step45:
 	VADDPS        X2, X0, X0
 	VPERMILPS     $0xb1, X0, X2
 	VADDPS        X2, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPS        Y2, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X2
@@ -2254,12 +2968,15 @@ step45:
 	VADDPS        X2, X1, X1
 	VPERMILPS     $0xb1, X1, X2
 	VADDPS        X2, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group44
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
+
+done90:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group86
 	VZEROUPPER
 	RET
 
@@ -2269,46 +2986,61 @@ TEXT ·dotsBF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group46:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
+group91:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	CMPQ    96(AX), $+0
+	JEQ     fresh92
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
 
-step47:
-	VPMOVZXWD     (R11), Z3
-	VPSLLD        $0x10, Z3, Z3
-	VMOVUPS       (R10), Z4
-	VFMADD231PS   Z4, Z3, Z0
-	VMOVUPS       (R10)(SI*1), Z4
-	VFMADD231PS   Z4, Z3, Z1
-	VMOVUPS       (R10)(SI*2), Z4
-	VFMADD231PS   Z4, Z3, Z2
-	VPMOVZXWD     32(R11), Z3
-	VPSLLD        $0x10, Z3, Z3
-	VMOVUPS       64(R10), Z4
-	VFMADD231PS   Z4, Z3, Z0
-	VMOVUPS       64(R10)(SI*1), Z4
-	VFMADD231PS   Z4, Z3, Z1
-	VMOVUPS       64(R10)(SI*2), Z4
-	VFMADD231PS   Z4, Z3, Z2
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step47
-	MOVQ          DI, R9
+fresh92:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step93:
+	VPMOVZXWD   (R10), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVUPS     (R9), Z4
+	VFMADD231PS Z4, Z3, Z0
+	VMOVUPS     (R9)(DI*1), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     (R9)(DI*2), Z4
+	VFMADD231PS Z4, Z3, Z2
+	VPMOVZXWD   32(R10), Z3
+	VPSLLD      $0x10, Z3, Z3
+	VMOVUPS     64(R9), Z4
+	VFMADD231PS Z4, Z3, Z0
+	VMOVUPS     64(R9)(DI*1), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     64(R9)(DI*2), Z4
+	VFMADD231PS Z4, Z3, Z2
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step93
+	CMPQ        104(AX), $+0
+	JEQ         whole94
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	JMP         done95
+
+whole94:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X3
@@ -2317,8 +3049,8 @@ step47:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y3
 	VADDPS        Y3, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X3
@@ -2327,8 +3059,8 @@ step47:
 	VADDPS        X3, X1, X1
 	VPERMILPS     $0xb1, X1, X3
 	VADDPS        X3, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y3
 	VADDPS        Y3, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X3
@@ -2337,12 +3069,15 @@ step47:
 	VADDPS        X3, X2, X2
 	VPERMILPS     $0xb1, X2, X3
 	VADDPS        X3, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group46
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
+
+done95:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group91
 	VZEROUPPER
 	RET
 
@@ -2352,52 +3087,69 @@ TEXT ·dotsBF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group48:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+group96:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	CMPQ    96(AX), $+0
+	JEQ     fresh97
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
 
-step49:
-	VPMOVZXWD     (R11), Z4
-	VPSLLD        $0x10, Z4, Z4
-	VMOVUPS       (R10), Z5
-	VFMADD231PS   Z5, Z4, Z0
-	VMOVUPS       (R10)(SI*1), Z5
-	VFMADD231PS   Z5, Z4, Z1
-	VMOVUPS       (R10)(SI*2), Z5
-	VFMADD231PS   Z5, Z4, Z2
-	VMOVUPS       (R10)(R12*1), Z5
-	VFMADD231PS   Z5, Z4, Z3
-	VPMOVZXWD     32(R11), Z4
-	VPSLLD        $0x10, Z4, Z4
-	VMOVUPS       64(R10), Z5
-	VFMADD231PS   Z5, Z4, Z0
-	VMOVUPS       64(R10)(SI*1), Z5
-	VFMADD231PS   Z5, Z4, Z1
-	VMOVUPS       64(R10)(SI*2), Z5
-	VFMADD231PS   Z5, Z4, Z2
-	VMOVUPS       64(R10)(R12*1), Z5
-	VFMADD231PS   Z5, Z4, Z3
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step49
-	MOVQ          DI, R9
+fresh97:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step98:
+	VPMOVZXWD   (R10), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVUPS     (R9), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     (R9)(DI*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     (R9)(DI*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     (R9)(R12*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	VPMOVZXWD   32(R10), Z4
+	VPSLLD      $0x10, Z4, Z4
+	VMOVUPS     64(R9), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     64(R9)(DI*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     64(R9)(DI*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     64(R9)(R12*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step98
+	CMPQ        104(AX), $+0
+	JEQ         whole99
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	JMP         done100
+
+whole99:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X4
@@ -2406,8 +3158,8 @@ step49:
 	VADDPS        X4, X0, X0
 	VPERMILPS     $0xb1, X0, X4
 	VADDPS        X4, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y4
 	VADDPS        Y4, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X4
@@ -2416,8 +3168,8 @@ step49:
 	VADDPS        X4, X1, X1
 	VPERMILPS     $0xb1, X1, X4
 	VADDPS        X4, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y4
 	VADDPS        Y4, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X4
@@ -2426,8 +3178,8 @@ step49:
 	VADDPS        X4, X2, X2
 	VPERMILPS     $0xb1, X2, X4
 	VADDPS        X4, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y4
 	VADDPS        Y4, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X4
@@ -2436,12 +3188,15 @@ step49:
 	VADDPS        X4, X3, X3
 	VPERMILPS     $0xb1, X3, X4
 	VADDPS        X4, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group48
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
+
+done100:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group96
 	VZEROUPPER
 	RET
 
@@ -2451,57 +3206,76 @@ TEXT ·dotsBF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group50:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
+group101:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	CMPQ    96(AX), $+0
+	JEQ     fresh102
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
 
-step51:
-	VPMOVZXWD     (R11), Z5
-	VPSLLD        $0x10, Z5, Z5
-	VMOVUPS       (R10), Z6
-	VFMADD231PS   Z6, Z5, Z0
-	VMOVUPS       (R10)(SI*1), Z6
-	VFMADD231PS   Z6, Z5, Z1
-	VMOVUPS       (R10)(SI*2), Z6
-	VFMADD231PS   Z6, Z5, Z2
-	VMOVUPS       (R10)(R12*1), Z6
-	VFMADD231PS   Z6, Z5, Z3
-	VMOVUPS       (R10)(SI*4), Z6
-	VFMADD231PS   Z6, Z5, Z4
-	VPMOVZXWD     32(R11), Z5
-	VPSLLD        $0x10, Z5, Z5
-	VMOVUPS       64(R10), Z6
-	VFMADD231PS   Z6, Z5, Z0
-	VMOVUPS       64(R10)(SI*1), Z6
-	VFMADD231PS   Z6, Z5, Z1
-	VMOVUPS       64(R10)(SI*2), Z6
-	VFMADD231PS   Z6, Z5, Z2
-	VMOVUPS       64(R10)(R12*1), Z6
-	VFMADD231PS   Z6, Z5, Z3
-	VMOVUPS       64(R10)(SI*4), Z6
-	VFMADD231PS   Z6, Z5, Z4
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step51
-	MOVQ          DI, R9
+fresh102:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step103:
+	VPMOVZXWD   (R10), Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVUPS     (R9), Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMOVUPS     (R9)(DI*1), Z6
+	VFMADD231PS Z6, Z5, Z1
+	VMOVUPS     (R9)(DI*2), Z6
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     (R9)(R12*1), Z6
+	VFMADD231PS Z6, Z5, Z3
+	VMOVUPS     (R9)(DI*4), Z6
+	VFMADD231PS Z6, Z5, Z4
+	VPMOVZXWD   32(R10), Z5
+	VPSLLD      $0x10, Z5, Z5
+	VMOVUPS     64(R9), Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMOVUPS     64(R9)(DI*1), Z6
+	VFMADD231PS Z6, Z5, Z1
+	VMOVUPS     64(R9)(DI*2), Z6
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     64(R9)(R12*1), Z6
+	VFMADD231PS Z6, Z5, Z3
+	VMOVUPS     64(R9)(DI*4), Z6
+	VFMADD231PS Z6, Z5, Z4
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step103
+	CMPQ        104(AX), $+0
+	JEQ         whole104
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	JMP         done105
+
+whole104:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X5
@@ -2510,8 +3284,8 @@ step51:
 	VADDPS        X5, X0, X0
 	VPERMILPS     $0xb1, X0, X5
 	VADDPS        X5, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y5
 	VADDPS        Y5, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X5
@@ -2520,8 +3294,8 @@ step51:
 	VADDPS        X5, X1, X1
 	VPERMILPS     $0xb1, X1, X5
 	VADDPS        X5, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y5
 	VADDPS        Y5, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X5
@@ -2530,8 +3304,8 @@ step51:
 	VADDPS        X5, X2, X2
 	VPERMILPS     $0xb1, X2, X5
 	VADDPS        X5, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y5
 	VADDPS        Y5, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X5
@@ -2540,8 +3314,8 @@ step51:
 	VADDPS        X5, X3, X3
 	VPERMILPS     $0xb1, X3, X5
 	VADDPS        X5, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VADDPS        Y5, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X5
@@ -2550,12 +3324,15 @@ step51:
 	VADDPS        X5, X4, X4
 	VPERMILPS     $0xb1, X4, X5
 	VADDPS        X5, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group50
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
+
+done105:
+	ADDQ $+320, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group101
 	VZEROUPPER
 	RET
 
@@ -2565,63 +3342,84 @@ TEXT ·dotsBF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group52:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+group106:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	CMPQ    96(AX), $+0
+	JEQ     fresh107
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
 
-step53:
-	VPMOVZXWD     (R11), Z6
-	VPSLLD        $0x10, Z6, Z6
-	VMOVUPS       (R10), Z7
-	VFMADD231PS   Z7, Z6, Z0
-	VMOVUPS       (R10)(SI*1), Z7
-	VFMADD231PS   Z7, Z6, Z1
-	VMOVUPS       (R10)(SI*2), Z7
-	VFMADD231PS   Z7, Z6, Z2
-	VMOVUPS       (R10)(R12*1), Z7
-	VFMADD231PS   Z7, Z6, Z3
-	VMOVUPS       (R10)(SI*4), Z7
-	VFMADD231PS   Z7, Z6, Z4
-	VMOVUPS       (R10)(R13*1), Z7
-	VFMADD231PS   Z7, Z6, Z5
-	VPMOVZXWD     32(R11), Z6
-	VPSLLD        $0x10, Z6, Z6
-	VMOVUPS       64(R10), Z7
-	VFMADD231PS   Z7, Z6, Z0
-	VMOVUPS       64(R10)(SI*1), Z7
-	VFMADD231PS   Z7, Z6, Z1
-	VMOVUPS       64(R10)(SI*2), Z7
-	VFMADD231PS   Z7, Z6, Z2
-	VMOVUPS       64(R10)(R12*1), Z7
-	VFMADD231PS   Z7, Z6, Z3
-	VMOVUPS       64(R10)(SI*4), Z7
-	VFMADD231PS   Z7, Z6, Z4
-	VMOVUPS       64(R10)(R13*1), Z7
-	VFMADD231PS   Z7, Z6, Z5
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step53
-	MOVQ          DI, R9
+fresh107:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step108:
+	VPMOVZXWD   (R10), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VMOVUPS     (R9), Z7
+	VFMADD231PS Z7, Z6, Z0
+	VMOVUPS     (R9)(DI*1), Z7
+	VFMADD231PS Z7, Z6, Z1
+	VMOVUPS     (R9)(DI*2), Z7
+	VFMADD231PS Z7, Z6, Z2
+	VMOVUPS     (R9)(R12*1), Z7
+	VFMADD231PS Z7, Z6, Z3
+	VMOVUPS     (R9)(DI*4), Z7
+	VFMADD231PS Z7, Z6, Z4
+	VMOVUPS     (R9)(R13*1), Z7
+	VFMADD231PS Z7, Z6, Z5
+	VPMOVZXWD   32(R10), Z6
+	VPSLLD      $0x10, Z6, Z6
+	VMOVUPS     64(R9), Z7
+	VFMADD231PS Z7, Z6, Z0
+	VMOVUPS     64(R9)(DI*1), Z7
+	VFMADD231PS Z7, Z6, Z1
+	VMOVUPS     64(R9)(DI*2), Z7
+	VFMADD231PS Z7, Z6, Z2
+	VMOVUPS     64(R9)(R12*1), Z7
+	VFMADD231PS Z7, Z6, Z3
+	VMOVUPS     64(R9)(DI*4), Z7
+	VFMADD231PS Z7, Z6, Z4
+	VMOVUPS     64(R9)(R13*1), Z7
+	VFMADD231PS Z7, Z6, Z5
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step108
+	CMPQ        104(AX), $+0
+	JEQ         whole109
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	JMP         done110
+
+whole109:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X6
@@ -2630,8 +3428,8 @@ step53:
 	VADDPS        X6, X0, X0
 	VPERMILPS     $0xb1, X0, X6
 	VADDPS        X6, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y6
 	VADDPS        Y6, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X6
@@ -2640,8 +3438,8 @@ step53:
 	VADDPS        X6, X1, X1
 	VPERMILPS     $0xb1, X1, X6
 	VADDPS        X6, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y6
 	VADDPS        Y6, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X6
@@ -2650,8 +3448,8 @@ step53:
 	VADDPS        X6, X2, X2
 	VPERMILPS     $0xb1, X2, X6
 	VADDPS        X6, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y6
 	VADDPS        Y6, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X6
@@ -2660,8 +3458,8 @@ step53:
 	VADDPS        X6, X3, X3
 	VPERMILPS     $0xb1, X3, X6
 	VADDPS        X6, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y6
 	VADDPS        Y6, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X6
@@ -2670,8 +3468,8 @@ step53:
 	VADDPS        X6, X4, X4
 	VPERMILPS     $0xb1, X4, X6
 	VADDPS        X6, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y6
 	VADDPS        Y6, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X6
@@ -2680,12 +3478,15 @@ step53:
 	VADDPS        X6, X5, X5
 	VPERMILPS     $0xb1, X5, X6
 	VADDPS        X6, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group52
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
+
+done110:
+	ADDQ $+384, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group106
 	VZEROUPPER
 	RET
 
@@ -2695,68 +3496,91 @@ TEXT ·dotsBF16AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group54:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
+group111:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	CMPQ    96(AX), $+0
+	JEQ     fresh112
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
 
-step55:
-	VPMOVZXWD     (R11), Z7
-	VPSLLD        $0x10, Z7, Z7
-	VMOVUPS       (R10), Z8
-	VFMADD231PS   Z8, Z7, Z0
-	VMOVUPS       (R10)(SI*1), Z8
-	VFMADD231PS   Z8, Z7, Z1
-	VMOVUPS       (R10)(SI*2), Z8
-	VFMADD231PS   Z8, Z7, Z2
-	VMOVUPS       (R10)(R12*1), Z8
-	VFMADD231PS   Z8, Z7, Z3
-	VMOVUPS       (R10)(SI*4), Z8
-	VFMADD231PS   Z8, Z7, Z4
-	VMOVUPS       (R10)(R13*1), Z8
-	VFMADD231PS   Z8, Z7, Z5
-	VMOVUPS       (R10)(R12*2), Z8
-	VFMADD231PS   Z8, Z7, Z6
-	VPMOVZXWD     32(R11), Z7
-	VPSLLD        $0x10, Z7, Z7
-	VMOVUPS       64(R10), Z8
-	VFMADD231PS   Z8, Z7, Z0
-	VMOVUPS       64(R10)(SI*1), Z8
-	VFMADD231PS   Z8, Z7, Z1
-	VMOVUPS       64(R10)(SI*2), Z8
-	VFMADD231PS   Z8, Z7, Z2
-	VMOVUPS       64(R10)(R12*1), Z8
-	VFMADD231PS   Z8, Z7, Z3
-	VMOVUPS       64(R10)(SI*4), Z8
-	VFMADD231PS   Z8, Z7, Z4
-	VMOVUPS       64(R10)(R13*1), Z8
-	VFMADD231PS   Z8, Z7, Z5
-	VMOVUPS       64(R10)(R12*2), Z8
-	VFMADD231PS   Z8, Z7, Z6
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step55
-	MOVQ          DI, R9
+fresh112:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step113:
+	VPMOVZXWD   (R10), Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVUPS     (R9), Z8
+	VFMADD231PS Z8, Z7, Z0
+	VMOVUPS     (R9)(DI*1), Z8
+	VFMADD231PS Z8, Z7, Z1
+	VMOVUPS     (R9)(DI*2), Z8
+	VFMADD231PS Z8, Z7, Z2
+	VMOVUPS     (R9)(R12*1), Z8
+	VFMADD231PS Z8, Z7, Z3
+	VMOVUPS     (R9)(DI*4), Z8
+	VFMADD231PS Z8, Z7, Z4
+	VMOVUPS     (R9)(R13*1), Z8
+	VFMADD231PS Z8, Z7, Z5
+	VMOVUPS     (R9)(R12*2), Z8
+	VFMADD231PS Z8, Z7, Z6
+	VPMOVZXWD   32(R10), Z7
+	VPSLLD      $0x10, Z7, Z7
+	VMOVUPS     64(R9), Z8
+	VFMADD231PS Z8, Z7, Z0
+	VMOVUPS     64(R9)(DI*1), Z8
+	VFMADD231PS Z8, Z7, Z1
+	VMOVUPS     64(R9)(DI*2), Z8
+	VFMADD231PS Z8, Z7, Z2
+	VMOVUPS     64(R9)(R12*1), Z8
+	VFMADD231PS Z8, Z7, Z3
+	VMOVUPS     64(R9)(DI*4), Z8
+	VFMADD231PS Z8, Z7, Z4
+	VMOVUPS     64(R9)(R13*1), Z8
+	VFMADD231PS Z8, Z7, Z5
+	VMOVUPS     64(R9)(R12*2), Z8
+	VFMADD231PS Z8, Z7, Z6
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step113
+	CMPQ        104(AX), $+0
+	JEQ         whole114
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	JMP         done115
+
+whole114:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPS        Y7, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X7
@@ -2765,8 +3589,8 @@ step55:
 	VADDPS        X7, X0, X0
 	VPERMILPS     $0xb1, X0, X7
 	VADDPS        X7, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y7
 	VADDPS        Y7, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X7
@@ -2775,8 +3599,8 @@ step55:
 	VADDPS        X7, X1, X1
 	VPERMILPS     $0xb1, X1, X7
 	VADDPS        X7, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y7
 	VADDPS        Y7, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X7
@@ -2785,8 +3609,8 @@ step55:
 	VADDPS        X7, X2, X2
 	VPERMILPS     $0xb1, X2, X7
 	VADDPS        X7, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y7
 	VADDPS        Y7, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X7
@@ -2795,8 +3619,8 @@ step55:
 	VADDPS        X7, X3, X3
 	VPERMILPS     $0xb1, X3, X7
 	VADDPS        X7, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y7
 	VADDPS        Y7, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X7
@@ -2805,8 +3629,8 @@ step55:
 	VADDPS        X7, X4, X4
 	VPERMILPS     $0xb1, X4, X7
 	VADDPS        X7, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y7
 	VADDPS        Y7, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X7
@@ -2815,8 +3639,8 @@ step55:
 	VADDPS        X7, X5, X5
 	VPERMILPS     $0xb1, X5, X7
 	VADDPS        X7, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y7
 	VADDPS        Y7, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X7
@@ -2825,12 +3649,15 @@ step55:
 	VADDPS        X7, X6, X6
 	VPERMILPS     $0xb1, X6, X7
 	VADDPS        X7, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group54
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
+
+done115:
+	ADDQ $+448, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group111
 	VZEROUPPER
 	RET
 
@@ -2840,74 +3667,99 @@ TEXT ·dotsBF16AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group56:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	MOVQ   CX, R15
-	ADDQ   $+2048, R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group116:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh117
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step57:
-	VPMOVZXWD     (R11), Z8
-	VPSLLD        $0x10, Z8, Z8
-	VMOVUPS       (R10), Z9
-	VFMADD231PS   Z9, Z8, Z0
-	VMOVUPS       (R10)(SI*1), Z9
-	VFMADD231PS   Z9, Z8, Z1
-	VMOVUPS       (R10)(SI*2), Z9
-	VFMADD231PS   Z9, Z8, Z2
-	VMOVUPS       (R10)(R12*1), Z9
-	VFMADD231PS   Z9, Z8, Z3
-	VMOVUPS       (R10)(SI*4), Z9
-	VFMADD231PS   Z9, Z8, Z4
-	VMOVUPS       (R10)(R13*1), Z9
-	VFMADD231PS   Z9, Z8, Z5
-	VMOVUPS       (R10)(R12*2), Z9
-	VFMADD231PS   Z9, Z8, Z6
-	VMOVUPS       (R10)(R14*1), Z9
-	VFMADD231PS   Z9, Z8, Z7
-	VPMOVZXWD     32(R11), Z8
-	VPSLLD        $0x10, Z8, Z8
-	VMOVUPS       64(R10), Z9
-	VFMADD231PS   Z9, Z8, Z0
-	VMOVUPS       64(R10)(SI*1), Z9
-	VFMADD231PS   Z9, Z8, Z1
-	VMOVUPS       64(R10)(SI*2), Z9
-	VFMADD231PS   Z9, Z8, Z2
-	VMOVUPS       64(R10)(R12*1), Z9
-	VFMADD231PS   Z9, Z8, Z3
-	VMOVUPS       64(R10)(SI*4), Z9
-	VFMADD231PS   Z9, Z8, Z4
-	VMOVUPS       64(R10)(R13*1), Z9
-	VFMADD231PS   Z9, Z8, Z5
-	VMOVUPS       64(R10)(R12*2), Z9
-	VFMADD231PS   Z9, Z8, Z6
-	VMOVUPS       64(R10)(R14*1), Z9
-	VFMADD231PS   Z9, Z8, Z7
-	PREFETCHT1    (R15)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step57
-	MOVQ          DI, R9
+fresh117:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step118:
+	VPMOVZXWD   (R10), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVUPS     (R9), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS     (R9)(DI*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS     (R9)(DI*2), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     (R9)(R12*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VMOVUPS     (R9)(DI*4), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     (R9)(R13*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VMOVUPS     (R9)(R12*2), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS     (R9)(R14*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	VPMOVZXWD   32(R10), Z8
+	VPSLLD      $0x10, Z8, Z8
+	VMOVUPS     64(R9), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS     64(R9)(DI*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS     64(R9)(DI*2), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     64(R9)(R12*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VMOVUPS     64(R9)(DI*4), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     64(R9)(R13*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VMOVUPS     64(R9)(R12*2), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS     64(R9)(R14*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step118
+	CMPQ        104(AX), $+0
+	JEQ         whole119
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done120
+
+whole119:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X8
@@ -2916,8 +3768,8 @@ step57:
 	VADDPS        X8, X0, X0
 	VPERMILPS     $0xb1, X0, X8
 	VADDPS        X8, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y8
 	VADDPS        Y8, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X8
@@ -2926,8 +3778,8 @@ step57:
 	VADDPS        X8, X1, X1
 	VPERMILPS     $0xb1, X1, X8
 	VADDPS        X8, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y8
 	VADDPS        Y8, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X8
@@ -2936,8 +3788,8 @@ step57:
 	VADDPS        X8, X2, X2
 	VPERMILPS     $0xb1, X2, X8
 	VADDPS        X8, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y8
 	VADDPS        Y8, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X8
@@ -2946,8 +3798,8 @@ step57:
 	VADDPS        X8, X3, X3
 	VPERMILPS     $0xb1, X3, X8
 	VADDPS        X8, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPS        Y8, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X8
@@ -2956,8 +3808,8 @@ step57:
 	VADDPS        X8, X4, X4
 	VPERMILPS     $0xb1, X4, X8
 	VADDPS        X8, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y8
 	VADDPS        Y8, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X8
@@ -2966,8 +3818,8 @@ step57:
 	VADDPS        X8, X5, X5
 	VPERMILPS     $0xb1, X5, X8
 	VADDPS        X8, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y8
 	VADDPS        Y8, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X8
@@ -2976,8 +3828,8 @@ step57:
 	VADDPS        X8, X6, X6
 	VPERMILPS     $0xb1, X6, X8
 	VADDPS        X8, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z7, Y8
 	VADDPS        Y8, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X8
@@ -2986,30 +3838,32 @@ step57:
 	VADDPS        X8, X7, X7
 	VPERMILPS     $0xb1, X7, X8
 	VADDPS        X8, X7, X7
-	VMOVSS        X7, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group56
+	VMOVSS        X7, (R8)
+	ADDQ          40(AX), R8
+
+done120:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group116
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x1x4(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
-	LEAQ   (R8)(R8*2), R9
-	LEAQ   (DI)(DI*2), R11
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(DI*2), R11
 
-row58:
+row121:
 	MOVQ   48(AX), R12
 	MOVQ   (AX), R13
 	MOVQ   CX, R10
@@ -3030,9 +3884,9 @@ row58:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	SUBQ   $+4, R12
-	JLT    tail60
+	JLT    tail123
 
-quad59:
+quad122:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	VMOVUPS     128(R13), Z18
@@ -3156,13 +4010,13 @@ quad59:
 	ADDQ        $+256, R10
 	ADDQ        $+512, R13
 	SUBQ        $+4, R12
-	JGE         quad59
+	JGE         quad122
 
-tail60:
+tail123:
 	ADDQ $+4, R12
-	JZ   done62
+	JZ   done125
 
-single61:
+single124:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	PREFETCHT0  2048(R10)
@@ -3196,9 +4050,9 @@ single61:
 	ADDQ        $+64, R10
 	ADDQ        $+128, R13
 	DECQ        R12
-	JNZ         single61
+	JNZ         single124
 
-done62:
+done125:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -3250,87 +4104,113 @@ done62:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row58
+	JNZ           row121
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x2x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group63:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group126:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh127
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step64:
+fresh127:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step128:
 	VPMOVZXWD   (R11), Z8
 	VPSLLD      $0x10, Z8, Z8
-	VPMOVZXWD   (R11)(BX*1), Z9
+	VPMOVZXWD   (R11)(R8*1), Z9
 	VPSLLD      $0x10, Z9, Z9
-	VPMOVZXWD   (R11)(BX*2), Z10
+	VPMOVZXWD   (R11)(R8*2), Z10
 	VPSLLD      $0x10, Z10, Z10
-	VPMOVZXWD   (R11)(R12*1), Z11
+	VPMOVZXWD   (R11)(R13*1), Z11
 	VPSLLD      $0x10, Z11, Z11
 	VMOVUPS     (R10), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     (R10)(SI*1), Z12
+	VMOVUPS     (R10)(DI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
 	VPMOVZXWD   32(R11), Z8
 	VPSLLD      $0x10, Z8, Z8
-	VPMOVZXWD   32(R11)(BX*1), Z9
+	VPMOVZXWD   32(R11)(R8*1), Z9
 	VPSLLD      $0x10, Z9, Z9
-	VPMOVZXWD   32(R11)(BX*2), Z10
+	VPMOVZXWD   32(R11)(R8*2), Z10
 	VPSLLD      $0x10, Z10, Z10
-	VPMOVZXWD   32(R11)(R12*1), Z11
+	VPMOVZXWD   32(R11)(R13*1), Z11
 	VPSLLD      $0x10, Z11, Z11
 	VMOVUPS     64(R10), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     64(R10)(SI*1), Z12
+	VMOVUPS     64(R10)(DI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step64
-	MOVQ        DI, R9
+	JNZ         step128
+	CMPQ        104(AX), $+0
+	JEQ         whole129
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done130
+
+whole129:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
 	VADDPS      Z8, Z0, Z0
@@ -3345,8 +4225,15 @@ step64:
 	VPERMILPS   $0xb1, Z0, Z8
 	VADDPS      Z8, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z3, Z1, Z8
 	VSHUFF32X4  $0x44, Z3, Z1, Z1
 	VADDPS      Z8, Z1, Z1
@@ -3361,106 +4248,150 @@ step64:
 	VPERMILPS   $0xb1, Z1, Z8
 	VADDPS      Z8, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group63
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
+
+done130:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group126
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x3x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group65:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+group131:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	CMPQ    96(AX), $+0
+	JEQ     fresh132
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
 
-step66:
+fresh132:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step133:
 	VPMOVZXWD   (R11), Z12
 	VPSLLD      $0x10, Z12, Z12
-	VPMOVZXWD   (R11)(BX*1), Z13
+	VPMOVZXWD   (R11)(R8*1), Z13
 	VPSLLD      $0x10, Z13, Z13
-	VPMOVZXWD   (R11)(BX*2), Z14
+	VPMOVZXWD   (R11)(R8*2), Z14
 	VPSLLD      $0x10, Z14, Z14
-	VPMOVZXWD   (R11)(R12*1), Z15
+	VPMOVZXWD   (R11)(R13*1), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VMOVUPS     (R10), Z16
 	VFMADD231PS Z16, Z12, Z0
 	VFMADD231PS Z16, Z13, Z3
 	VFMADD231PS Z16, Z14, Z6
 	VFMADD231PS Z16, Z15, Z9
-	VMOVUPS     (R10)(SI*1), Z16
+	VMOVUPS     (R10)(DI*1), Z16
 	VFMADD231PS Z16, Z12, Z1
 	VFMADD231PS Z16, Z13, Z4
 	VFMADD231PS Z16, Z14, Z7
 	VFMADD231PS Z16, Z15, Z10
-	VMOVUPS     (R10)(SI*2), Z16
+	VMOVUPS     (R10)(DI*2), Z16
 	VFMADD231PS Z16, Z12, Z2
 	VFMADD231PS Z16, Z13, Z5
 	VFMADD231PS Z16, Z14, Z8
 	VFMADD231PS Z16, Z15, Z11
 	VPMOVZXWD   32(R11), Z12
 	VPSLLD      $0x10, Z12, Z12
-	VPMOVZXWD   32(R11)(BX*1), Z13
+	VPMOVZXWD   32(R11)(R8*1), Z13
 	VPSLLD      $0x10, Z13, Z13
-	VPMOVZXWD   32(R11)(BX*2), Z14
+	VPMOVZXWD   32(R11)(R8*2), Z14
 	VPSLLD      $0x10, Z14, Z14
-	VPMOVZXWD   32(R11)(R12*1), Z15
+	VPMOVZXWD   32(R11)(R13*1), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VMOVUPS     64(R10), Z16
 	VFMADD231PS Z16, Z12, Z0
 	VFMADD231PS Z16, Z13, Z3
 	VFMADD231PS Z16, Z14, Z6
 	VFMADD231PS Z16, Z15, Z9
-	VMOVUPS     64(R10)(SI*1), Z16
+	VMOVUPS     64(R10)(DI*1), Z16
 	VFMADD231PS Z16, Z12, Z1
 	VFMADD231PS Z16, Z13, Z4
 	VFMADD231PS Z16, Z14, Z7
 	VFMADD231PS Z16, Z15, Z10
-	VMOVUPS     64(R10)(SI*2), Z16
+	VMOVUPS     64(R10)(DI*2), Z16
 	VFMADD231PS Z16, Z12, Z2
 	VFMADD231PS Z16, Z13, Z5
 	VFMADD231PS Z16, Z14, Z8
 	VFMADD231PS Z16, Z15, Z11
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step66
-	MOVQ        DI, R9
+	JNZ         step133
+	CMPQ        104(AX), $+0
+	JEQ         whole134
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	JMP         done135
+
+whole134:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
 	VADDPS      Z12, Z0, Z0
@@ -3475,8 +4406,15 @@ step66:
 	VPERMILPS   $0xb1, Z0, Z12
 	VADDPS      Z12, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z4, Z1, Z12
 	VSHUFF32X4  $0x44, Z4, Z1, Z1
 	VADDPS      Z12, Z1, Z1
@@ -3491,8 +4429,15 @@ step66:
 	VPERMILPS   $0xb1, Z1, Z12
 	VADDPS      Z12, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z2, Z12
 	VSHUFF32X4  $0x44, Z5, Z2, Z2
 	VADDPS      Z12, Z2, Z2
@@ -3507,121 +4452,173 @@ step66:
 	VPERMILPS   $0xb1, Z2, Z12
 	VADDPS      Z12, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group65
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
+
+done135:
+	ADDQ $+768, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group131
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x4x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group67:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+group136:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	CMPQ    96(AX), $+0
+	JEQ     fresh137
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
 
-step68:
+fresh137:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step138:
 	VPMOVZXWD   (R11), Z16
 	VPSLLD      $0x10, Z16, Z16
-	VPMOVZXWD   (R11)(BX*1), Z17
+	VPMOVZXWD   (R11)(R8*1), Z17
 	VPSLLD      $0x10, Z17, Z17
-	VPMOVZXWD   (R11)(BX*2), Z18
+	VPMOVZXWD   (R11)(R8*2), Z18
 	VPSLLD      $0x10, Z18, Z18
-	VPMOVZXWD   (R11)(R12*1), Z19
+	VPMOVZXWD   (R11)(R13*1), Z19
 	VPSLLD      $0x10, Z19, Z19
 	VMOVUPS     (R10), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     (R10)(SI*1), Z20
+	VMOVUPS     (R10)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     (R10)(SI*2), Z20
+	VMOVUPS     (R10)(DI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     (R10)(R13*1), Z20
+	VMOVUPS     (R10)(R14*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
 	VPMOVZXWD   32(R11), Z16
 	VPSLLD      $0x10, Z16, Z16
-	VPMOVZXWD   32(R11)(BX*1), Z17
+	VPMOVZXWD   32(R11)(R8*1), Z17
 	VPSLLD      $0x10, Z17, Z17
-	VPMOVZXWD   32(R11)(BX*2), Z18
+	VPMOVZXWD   32(R11)(R8*2), Z18
 	VPSLLD      $0x10, Z18, Z18
-	VPMOVZXWD   32(R11)(R12*1), Z19
+	VPMOVZXWD   32(R11)(R13*1), Z19
 	VPSLLD      $0x10, Z19, Z19
 	VMOVUPS     64(R10), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     64(R10)(SI*1), Z20
+	VMOVUPS     64(R10)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     64(R10)(SI*2), Z20
+	VMOVUPS     64(R10)(DI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     64(R10)(R13*1), Z20
+	VMOVUPS     64(R10)(R14*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step68
-	MOVQ        DI, R9
+	JNZ         step138
+	CMPQ        104(AX), $+0
+	JEQ         whole139
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	JMP         done140
+
+whole139:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
 	VADDPS      Z16, Z0, Z0
@@ -3636,8 +4633,15 @@ step68:
 	VPERMILPS   $0xb1, Z0, Z16
 	VADDPS      Z16, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z1, Z16
 	VSHUFF32X4  $0x44, Z5, Z1, Z1
 	VADDPS      Z16, Z1, Z1
@@ -3652,8 +4656,15 @@ step68:
 	VPERMILPS   $0xb1, Z1, Z16
 	VADDPS      Z16, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z2, Z16
 	VSHUFF32X4  $0x44, Z6, Z2, Z2
 	VADDPS      Z16, Z2, Z2
@@ -3668,8 +4679,15 @@ step68:
 	VPERMILPS   $0xb1, Z2, Z16
 	VADDPS      Z16, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z3, Z16
 	VSHUFF32X4  $0x44, Z7, Z3, Z3
 	VADDPS      Z16, Z3, Z3
@@ -3684,135 +4702,195 @@ step68:
 	VPERMILPS   $0xb1, Z3, Z16
 	VADDPS      Z16, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group67
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
+
+done140:
+	ADDQ $+1024, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group136
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x5x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group69:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
+group141:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	CMPQ    96(AX), $+0
+	JEQ     fresh142
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
 
-step70:
+fresh142:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step143:
 	VPMOVZXWD   (R11), Z20
 	VPSLLD      $0x10, Z20, Z20
-	VPMOVZXWD   (R11)(BX*1), Z21
+	VPMOVZXWD   (R11)(R8*1), Z21
 	VPSLLD      $0x10, Z21, Z21
-	VPMOVZXWD   (R11)(BX*2), Z22
+	VPMOVZXWD   (R11)(R8*2), Z22
 	VPSLLD      $0x10, Z22, Z22
-	VPMOVZXWD   (R11)(R12*1), Z23
+	VPMOVZXWD   (R11)(R13*1), Z23
 	VPSLLD      $0x10, Z23, Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z20, Z0
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z20, Z1
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z20, Z2
 	VFMADD231PS Z24, Z21, Z7
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z20, Z3
 	VFMADD231PS Z24, Z21, Z8
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z20, Z4
 	VFMADD231PS Z24, Z21, Z9
 	VFMADD231PS Z24, Z22, Z14
 	VFMADD231PS Z24, Z23, Z19
 	VPMOVZXWD   32(R11), Z20
 	VPSLLD      $0x10, Z20, Z20
-	VPMOVZXWD   32(R11)(BX*1), Z21
+	VPMOVZXWD   32(R11)(R8*1), Z21
 	VPSLLD      $0x10, Z21, Z21
-	VPMOVZXWD   32(R11)(BX*2), Z22
+	VPMOVZXWD   32(R11)(R8*2), Z22
 	VPSLLD      $0x10, Z22, Z22
-	VPMOVZXWD   32(R11)(R12*1), Z23
+	VPMOVZXWD   32(R11)(R13*1), Z23
 	VPSLLD      $0x10, Z23, Z23
 	VMOVUPS     64(R10), Z24
 	VFMADD231PS Z24, Z20, Z0
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     64(R10)(SI*1), Z24
+	VMOVUPS     64(R10)(DI*1), Z24
 	VFMADD231PS Z24, Z20, Z1
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     64(R10)(SI*2), Z24
+	VMOVUPS     64(R10)(DI*2), Z24
 	VFMADD231PS Z24, Z20, Z2
 	VFMADD231PS Z24, Z21, Z7
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     64(R10)(R13*1), Z24
+	VMOVUPS     64(R10)(R14*1), Z24
 	VFMADD231PS Z24, Z20, Z3
 	VFMADD231PS Z24, Z21, Z8
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     64(R10)(SI*4), Z24
+	VMOVUPS     64(R10)(DI*4), Z24
 	VFMADD231PS Z24, Z20, Z4
 	VFMADD231PS Z24, Z21, Z9
 	VFMADD231PS Z24, Z22, Z14
 	VFMADD231PS Z24, Z23, Z19
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step70
-	MOVQ        DI, R9
+	JNZ         step143
+	CMPQ        104(AX), $+0
+	JEQ         whole144
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	JMP         done145
+
+whole144:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
 	VADDPS      Z20, Z0, Z0
@@ -3827,8 +4905,15 @@ step70:
 	VPERMILPS   $0xb1, Z0, Z20
 	VADDPS      Z20, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z1, Z20
 	VSHUFF32X4  $0x44, Z6, Z1, Z1
 	VADDPS      Z20, Z1, Z1
@@ -3843,8 +4928,15 @@ step70:
 	VPERMILPS   $0xb1, Z1, Z20
 	VADDPS      Z20, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z2, Z20
 	VSHUFF32X4  $0x44, Z7, Z2, Z2
 	VADDPS      Z20, Z2, Z2
@@ -3859,8 +4951,15 @@ step70:
 	VPERMILPS   $0xb1, Z2, Z20
 	VADDPS      Z20, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z3, Z20
 	VSHUFF32X4  $0x44, Z8, Z3, Z3
 	VADDPS      Z20, Z3, Z3
@@ -3875,8 +4974,15 @@ step70:
 	VPERMILPS   $0xb1, Z3, Z20
 	VADDPS      Z20, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z4, Z20
 	VSHUFF32X4  $0x44, Z9, Z4, Z4
 	VADDPS      Z20, Z4, Z4
@@ -3891,150 +4997,218 @@ step70:
 	VPERMILPS   $0xb1, Z4, Z20
 	VADDPS      Z20, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group69
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
+
+done145:
+	ADDQ $+1280, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group141
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x6x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group71:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*4), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group146:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh147
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step72:
+fresh147:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step148:
 	VPMOVZXWD   (R11), Z24
 	VPSLLD      $0x10, Z24, Z24
-	VPMOVZXWD   (R11)(BX*1), Z25
+	VPMOVZXWD   (R11)(R8*1), Z25
 	VPSLLD      $0x10, Z25, Z25
-	VPMOVZXWD   (R11)(BX*2), Z26
+	VPMOVZXWD   (R11)(R8*2), Z26
 	VPSLLD      $0x10, Z26, Z26
-	VPMOVZXWD   (R11)(R12*1), Z27
+	VPMOVZXWD   (R11)(R13*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VMOVUPS     (R10), Z28
 	VFMADD231PS Z28, Z24, Z0
 	VFMADD231PS Z28, Z25, Z6
 	VFMADD231PS Z28, Z26, Z12
 	VFMADD231PS Z28, Z27, Z18
-	VMOVUPS     (R10)(SI*1), Z28
+	VMOVUPS     (R10)(DI*1), Z28
 	VFMADD231PS Z28, Z24, Z1
 	VFMADD231PS Z28, Z25, Z7
 	VFMADD231PS Z28, Z26, Z13
 	VFMADD231PS Z28, Z27, Z19
-	VMOVUPS     (R10)(SI*2), Z28
+	VMOVUPS     (R10)(DI*2), Z28
 	VFMADD231PS Z28, Z24, Z2
 	VFMADD231PS Z28, Z25, Z8
 	VFMADD231PS Z28, Z26, Z14
 	VFMADD231PS Z28, Z27, Z20
-	VMOVUPS     (R10)(R13*1), Z28
+	VMOVUPS     (R10)(R14*1), Z28
 	VFMADD231PS Z28, Z24, Z3
 	VFMADD231PS Z28, Z25, Z9
 	VFMADD231PS Z28, Z26, Z15
 	VFMADD231PS Z28, Z27, Z21
-	VMOVUPS     (R10)(SI*4), Z28
+	VMOVUPS     (R10)(DI*4), Z28
 	VFMADD231PS Z28, Z24, Z4
 	VFMADD231PS Z28, Z25, Z10
 	VFMADD231PS Z28, Z26, Z16
 	VFMADD231PS Z28, Z27, Z22
-	VMOVUPS     (R10)(R14*1), Z28
+	VMOVUPS     (R10)(R15*1), Z28
 	VFMADD231PS Z28, Z24, Z5
 	VFMADD231PS Z28, Z25, Z11
 	VFMADD231PS Z28, Z26, Z17
 	VFMADD231PS Z28, Z27, Z23
 	VPMOVZXWD   32(R11), Z24
 	VPSLLD      $0x10, Z24, Z24
-	VPMOVZXWD   32(R11)(BX*1), Z25
+	VPMOVZXWD   32(R11)(R8*1), Z25
 	VPSLLD      $0x10, Z25, Z25
-	VPMOVZXWD   32(R11)(BX*2), Z26
+	VPMOVZXWD   32(R11)(R8*2), Z26
 	VPSLLD      $0x10, Z26, Z26
-	VPMOVZXWD   32(R11)(R12*1), Z27
+	VPMOVZXWD   32(R11)(R13*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VMOVUPS     64(R10), Z28
 	VFMADD231PS Z28, Z24, Z0
 	VFMADD231PS Z28, Z25, Z6
 	VFMADD231PS Z28, Z26, Z12
 	VFMADD231PS Z28, Z27, Z18
-	VMOVUPS     64(R10)(SI*1), Z28
+	VMOVUPS     64(R10)(DI*1), Z28
 	VFMADD231PS Z28, Z24, Z1
 	VFMADD231PS Z28, Z25, Z7
 	VFMADD231PS Z28, Z26, Z13
 	VFMADD231PS Z28, Z27, Z19
-	VMOVUPS     64(R10)(SI*2), Z28
+	VMOVUPS     64(R10)(DI*2), Z28
 	VFMADD231PS Z28, Z24, Z2
 	VFMADD231PS Z28, Z25, Z8
 	VFMADD231PS Z28, Z26, Z14
 	VFMADD231PS Z28, Z27, Z20
-	VMOVUPS     64(R10)(R13*1), Z28
+	VMOVUPS     64(R10)(R14*1), Z28
 	VFMADD231PS Z28, Z24, Z3
 	VFMADD231PS Z28, Z25, Z9
 	VFMADD231PS Z28, Z26, Z15
 	VFMADD231PS Z28, Z27, Z21
-	VMOVUPS     64(R10)(SI*4), Z28
+	VMOVUPS     64(R10)(DI*4), Z28
 	VFMADD231PS Z28, Z24, Z4
 	VFMADD231PS Z28, Z25, Z10
 	VFMADD231PS Z28, Z26, Z16
 	VFMADD231PS Z28, Z27, Z22
-	VMOVUPS     64(R10)(R14*1), Z28
+	VMOVUPS     64(R10)(R15*1), Z28
 	VFMADD231PS Z28, Z24, Z5
 	VFMADD231PS Z28, Z25, Z11
 	VFMADD231PS Z28, Z26, Z17
 	VFMADD231PS Z28, Z27, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
-	PREFETCHT1  (R15)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step72
-	MOVQ        DI, R9
+	JNZ         step148
+	CMPQ        104(AX), $+0
+	JEQ         whole149
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done150
+
+whole149:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -4049,8 +5223,15 @@ step72:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z1, Z24
 	VSHUFF32X4  $0x44, Z7, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -4065,8 +5246,15 @@ step72:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z2, Z24
 	VSHUFF32X4  $0x44, Z8, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -4081,8 +5269,15 @@ step72:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z3, Z24
 	VSHUFF32X4  $0x44, Z9, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -4097,8 +5292,15 @@ step72:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z4, Z24
 	VSHUFF32X4  $0x44, Z10, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -4113,8 +5315,15 @@ step72:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z5, Z24
 	VSHUFF32X4  $0x44, Z11, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -4129,138 +5338,198 @@ step72:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group71
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R11*1)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
+
+done150:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group146
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x7x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group73:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	LEAQ   (R14)(BX*2), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
+group151:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	CMPQ    96(AX), $+0
+	JEQ     fresh152
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
 
-step74:
+fresh152:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step153:
 	VPMOVZXWD   (R11), Z21
 	VPSLLD      $0x10, Z21, Z21
-	VPMOVZXWD   (R11)(BX*1), Z22
+	VPMOVZXWD   (R11)(R8*1), Z22
 	VPSLLD      $0x10, Z22, Z22
-	VPMOVZXWD   (R11)(BX*2), Z23
+	VPMOVZXWD   (R11)(R8*2), Z23
 	VPSLLD      $0x10, Z23, Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z21, Z0
 	VFMADD231PS Z24, Z22, Z7
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z21, Z1
 	VFMADD231PS Z24, Z22, Z8
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z21, Z2
 	VFMADD231PS Z24, Z22, Z9
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(R12*1), Z24
+	VMOVUPS     (R10)(R13*1), Z24
 	VFMADD231PS Z24, Z21, Z3
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z21, Z4
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z19
-	VMOVUPS     (R10)(R12*2), Z24
+	VMOVUPS     (R10)(R13*2), Z24
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z20
 	VPMOVZXWD   32(R11), Z21
 	VPSLLD      $0x10, Z21, Z21
-	VPMOVZXWD   32(R11)(BX*1), Z22
+	VPMOVZXWD   32(R11)(R8*1), Z22
 	VPSLLD      $0x10, Z22, Z22
-	VPMOVZXWD   32(R11)(BX*2), Z23
+	VPMOVZXWD   32(R11)(R8*2), Z23
 	VPSLLD      $0x10, Z23, Z23
 	VMOVUPS     64(R10), Z24
 	VFMADD231PS Z24, Z21, Z0
 	VFMADD231PS Z24, Z22, Z7
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     64(R10)(SI*1), Z24
+	VMOVUPS     64(R10)(DI*1), Z24
 	VFMADD231PS Z24, Z21, Z1
 	VFMADD231PS Z24, Z22, Z8
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     64(R10)(SI*2), Z24
+	VMOVUPS     64(R10)(DI*2), Z24
 	VFMADD231PS Z24, Z21, Z2
 	VFMADD231PS Z24, Z22, Z9
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     64(R10)(R12*1), Z24
+	VMOVUPS     64(R10)(R13*1), Z24
 	VFMADD231PS Z24, Z21, Z3
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     64(R10)(SI*4), Z24
+	VMOVUPS     64(R10)(DI*4), Z24
 	VFMADD231PS Z24, Z21, Z4
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     64(R10)(R13*1), Z24
+	VMOVUPS     64(R10)(R14*1), Z24
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z19
-	VMOVUPS     64(R10)(R12*2), Z24
+	VMOVUPS     64(R10)(R13*2), Z24
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z20
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step74
-	MOVQ        DI, R9
+	JNZ         step153
+	CMPQ        104(AX), $+0
+	JEQ         whole154
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	JMP         done155
+
+whole154:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
 	VADDPS      Z21, Z0, Z0
@@ -4275,8 +5544,13 @@ step74:
 	VPERMILPS   $0xb1, Z0, Z21
 	VADDPS      Z21, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z1, Z21
 	VSHUFF32X4  $0x44, Z8, Z1, Z1
 	VADDPS      Z21, Z1, Z1
@@ -4291,8 +5565,13 @@ step74:
 	VPERMILPS   $0xb1, Z1, Z21
 	VADDPS      Z21, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z2, Z21
 	VSHUFF32X4  $0x44, Z9, Z2, Z2
 	VADDPS      Z21, Z2, Z2
@@ -4307,8 +5586,13 @@ step74:
 	VPERMILPS   $0xb1, Z2, Z21
 	VADDPS      Z21, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z3, Z21
 	VSHUFF32X4  $0x44, Z10, Z3, Z3
 	VADDPS      Z21, Z3, Z3
@@ -4323,8 +5607,13 @@ step74:
 	VPERMILPS   $0xb1, Z3, Z21
 	VADDPS      Z21, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z4, Z21
 	VSHUFF32X4  $0x44, Z11, Z4, Z4
 	VADDPS      Z21, Z4, Z4
@@ -4339,8 +5628,13 @@ step74:
 	VPERMILPS   $0xb1, Z4, Z21
 	VADDPS      Z21, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z5, Z21
 	VSHUFF32X4  $0x44, Z12, Z5, Z5
 	VADDPS      Z21, Z5, Z5
@@ -4355,8 +5649,13 @@ step74:
 	VPERMILPS   $0xb1, Z5, Z21
 	VADDPS      Z21, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z6, Z21
 	VSHUFF32X4  $0x44, Z13, Z6, Z6
 	VADDPS      Z21, Z6, Z6
@@ -4371,151 +5670,214 @@ step74:
 	VPERMILPS   $0xb1, Z6, Z21
 	VADDPS      Z21, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group73
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
+
+done155:
+	ADDQ $+1344, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group151
 	VZEROUPPER
 	RET
 
 // func dotsBF16AVX512x8x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsBF16AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group75:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	LEAQ   (R15)(BX*2), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group156:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh157
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step76:
+fresh157:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step158:
 	VPMOVZXWD   (R11), Z24
 	VPSLLD      $0x10, Z24, Z24
-	VPMOVZXWD   (R11)(BX*1), Z25
+	VPMOVZXWD   (R11)(R8*1), Z25
 	VPSLLD      $0x10, Z25, Z25
-	VPMOVZXWD   (R11)(BX*2), Z26
+	VPMOVZXWD   (R11)(R8*2), Z26
 	VPSLLD      $0x10, Z26, Z26
 	VMOVUPS     (R10), Z27
 	VFMADD231PS Z27, Z24, Z0
 	VFMADD231PS Z27, Z25, Z8
 	VFMADD231PS Z27, Z26, Z16
-	VMOVUPS     (R10)(SI*1), Z27
+	VMOVUPS     (R10)(DI*1), Z27
 	VFMADD231PS Z27, Z24, Z1
 	VFMADD231PS Z27, Z25, Z9
 	VFMADD231PS Z27, Z26, Z17
-	VMOVUPS     (R10)(SI*2), Z27
+	VMOVUPS     (R10)(DI*2), Z27
 	VFMADD231PS Z27, Z24, Z2
 	VFMADD231PS Z27, Z25, Z10
 	VFMADD231PS Z27, Z26, Z18
-	VMOVUPS     (R10)(R12*1), Z27
+	VMOVUPS     (R10)(R13*1), Z27
 	VFMADD231PS Z27, Z24, Z3
 	VFMADD231PS Z27, Z25, Z11
 	VFMADD231PS Z27, Z26, Z19
-	VMOVUPS     (R10)(SI*4), Z27
+	VMOVUPS     (R10)(DI*4), Z27
 	VFMADD231PS Z27, Z24, Z4
 	VFMADD231PS Z27, Z25, Z12
 	VFMADD231PS Z27, Z26, Z20
-	VMOVUPS     (R10)(R13*1), Z27
+	VMOVUPS     (R10)(R14*1), Z27
 	VFMADD231PS Z27, Z24, Z5
 	VFMADD231PS Z27, Z25, Z13
 	VFMADD231PS Z27, Z26, Z21
-	VMOVUPS     (R10)(R12*2), Z27
+	VMOVUPS     (R10)(R13*2), Z27
 	VFMADD231PS Z27, Z24, Z6
 	VFMADD231PS Z27, Z25, Z14
 	VFMADD231PS Z27, Z26, Z22
-	VMOVUPS     (R10)(R14*1), Z27
+	VMOVUPS     (R10)(R15*1), Z27
 	VFMADD231PS Z27, Z24, Z7
 	VFMADD231PS Z27, Z25, Z15
 	VFMADD231PS Z27, Z26, Z23
 	VPMOVZXWD   32(R11), Z24
 	VPSLLD      $0x10, Z24, Z24
-	VPMOVZXWD   32(R11)(BX*1), Z25
+	VPMOVZXWD   32(R11)(R8*1), Z25
 	VPSLLD      $0x10, Z25, Z25
-	VPMOVZXWD   32(R11)(BX*2), Z26
+	VPMOVZXWD   32(R11)(R8*2), Z26
 	VPSLLD      $0x10, Z26, Z26
 	VMOVUPS     64(R10), Z27
 	VFMADD231PS Z27, Z24, Z0
 	VFMADD231PS Z27, Z25, Z8
 	VFMADD231PS Z27, Z26, Z16
-	VMOVUPS     64(R10)(SI*1), Z27
+	VMOVUPS     64(R10)(DI*1), Z27
 	VFMADD231PS Z27, Z24, Z1
 	VFMADD231PS Z27, Z25, Z9
 	VFMADD231PS Z27, Z26, Z17
-	VMOVUPS     64(R10)(SI*2), Z27
+	VMOVUPS     64(R10)(DI*2), Z27
 	VFMADD231PS Z27, Z24, Z2
 	VFMADD231PS Z27, Z25, Z10
 	VFMADD231PS Z27, Z26, Z18
-	VMOVUPS     64(R10)(R12*1), Z27
+	VMOVUPS     64(R10)(R13*1), Z27
 	VFMADD231PS Z27, Z24, Z3
 	VFMADD231PS Z27, Z25, Z11
 	VFMADD231PS Z27, Z26, Z19
-	VMOVUPS     64(R10)(SI*4), Z27
+	VMOVUPS     64(R10)(DI*4), Z27
 	VFMADD231PS Z27, Z24, Z4
 	VFMADD231PS Z27, Z25, Z12
 	VFMADD231PS Z27, Z26, Z20
-	VMOVUPS     64(R10)(R13*1), Z27
+	VMOVUPS     64(R10)(R14*1), Z27
 	VFMADD231PS Z27, Z24, Z5
 	VFMADD231PS Z27, Z25, Z13
 	VFMADD231PS Z27, Z26, Z21
-	VMOVUPS     64(R10)(R12*2), Z27
+	VMOVUPS     64(R10)(R13*2), Z27
 	VFMADD231PS Z27, Z24, Z6
 	VFMADD231PS Z27, Z25, Z14
 	VFMADD231PS Z27, Z26, Z22
-	VMOVUPS     64(R10)(R14*1), Z27
+	VMOVUPS     64(R10)(R15*1), Z27
 	VFMADD231PS Z27, Z24, Z7
 	VFMADD231PS Z27, Z25, Z15
 	VFMADD231PS Z27, Z26, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step76
-	MOVQ        DI, R9
+	JNZ         step158
+	CMPQ        104(AX), $+0
+	JEQ         whole159
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done160
+
+whole159:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -4530,8 +5892,13 @@ step76:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z1, Z24
 	VSHUFF32X4  $0x44, Z9, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -4546,8 +5913,13 @@ step76:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z2, Z24
 	VSHUFF32X4  $0x44, Z10, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -4562,8 +5934,13 @@ step76:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z3, Z24
 	VSHUFF32X4  $0x44, Z11, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -4578,8 +5955,13 @@ step76:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z4, Z24
 	VSHUFF32X4  $0x44, Z12, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -4594,8 +5976,13 @@ step76:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z5, Z24
 	VSHUFF32X4  $0x44, Z13, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -4610,8 +5997,13 @@ step76:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z14, Z6, Z24
 	VSHUFF32X4  $0x44, Z14, Z6, Z6
 	VADDPS      Z24, Z6, Z6
@@ -4626,8 +6018,13 @@ step76:
 	VPERMILPS   $0xb1, Z6, Z24
 	VADDPS      Z24, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z15, Z7, Z24
 	VSHUFF32X4  $0x44, Z15, Z7, Z7
 	VADDPS      Z24, Z7, Z7
@@ -4642,29 +6039,35 @@ step76:
 	VPERMILPS   $0xb1, Z7, Z24
 	VADDPS      Z24, Z7, Z7
 	VCOMPRESSPS Z7, K1, Z7
-	VMOVUPS     X7, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group75
+	VMOVSS      X7, (R9)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*1)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*2)
+	VPERMILPS   $0x39, X7, X7
+	ADDQ        40(AX), R9
+
+done160:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group156
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row77:
+row161:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -4673,9 +6076,9 @@ row77:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	SUBQ   $+4, R8
-	JLT    tail79
+	JLT    tail163
 
-quad78:
+quad162:
 	PREFETCHT0  2048(DI)
 	VCVTPH2PS   (DI), Z4
 	VFMADD231PS (R9), Z4, Z0
@@ -4699,13 +6102,13 @@ quad78:
 	ADDQ        $+256, DI
 	ADDQ        $+512, R9
 	SUBQ        $+4, R8
-	JGE         quad78
+	JGE         quad162
 
-tail79:
+tail163:
 	ADDQ $+4, R8
-	JZ   done81
+	JZ   done165
 
-single80:
+single164:
 	PREFETCHT0  2048(DI)
 	VCVTPH2PS   (DI), Z4
 	VFMADD231PS (R9), Z4, Z0
@@ -4714,9 +6117,9 @@ single80:
 	ADDQ        $+64, DI
 	ADDQ        $+128, R9
 	DECQ        R8
-	JNZ         single80
+	JNZ         single164
 
-done81:
+done165:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -4732,7 +6135,7 @@ done81:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row77
+	JNZ           row161
 	VZEROUPPER
 	RET
 
@@ -4742,39 +6145,52 @@ TEXT ·dotsF16AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group82:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+group166:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	CMPQ    96(AX), $+0
+	JEQ     fresh167
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
 
-step83:
-	VCVTPH2PS     (R11), Z2
-	VMOVUPS       (R10), Z3
-	VFMADD231PS   Z3, Z2, Z0
-	VMOVUPS       (R10)(SI*1), Z3
-	VFMADD231PS   Z3, Z2, Z1
-	VCVTPH2PS     32(R11), Z2
-	VMOVUPS       64(R10), Z3
-	VFMADD231PS   Z3, Z2, Z0
-	VMOVUPS       64(R10)(SI*1), Z3
-	VFMADD231PS   Z3, Z2, Z1
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step83
-	MOVQ          DI, R9
+fresh167:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step168:
+	VCVTPH2PS   (R10), Z2
+	VMOVUPS     (R9), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     (R9)(DI*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	VCVTPH2PS   32(R10), Z2
+	VMOVUPS     64(R9), Z3
+	VFMADD231PS Z3, Z2, Z0
+	VMOVUPS     64(R9)(DI*1), Z3
+	VFMADD231PS Z3, Z2, Z1
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step168
+	CMPQ        104(AX), $+0
+	JEQ         whole169
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	JMP         done170
+
+whole169:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPS        Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X2
@@ -4783,8 +6199,8 @@ step83:
 	VADDPS        X2, X0, X0
 	VPERMILPS     $0xb1, X0, X2
 	VADDPS        X2, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPS        Y2, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X2
@@ -4793,12 +6209,15 @@ step83:
 	VADDPS        X2, X1, X1
 	VPERMILPS     $0xb1, X1, X2
 	VADDPS        X2, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group82
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
+
+done170:
+	ADDQ $+128, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group166
 	VZEROUPPER
 	RET
 
@@ -4808,44 +6227,59 @@ TEXT ·dotsF16AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group84:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
+group171:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	CMPQ    96(AX), $+0
+	JEQ     fresh172
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
 
-step85:
-	VCVTPH2PS     (R11), Z3
-	VMOVUPS       (R10), Z4
-	VFMADD231PS   Z4, Z3, Z0
-	VMOVUPS       (R10)(SI*1), Z4
-	VFMADD231PS   Z4, Z3, Z1
-	VMOVUPS       (R10)(SI*2), Z4
-	VFMADD231PS   Z4, Z3, Z2
-	VCVTPH2PS     32(R11), Z3
-	VMOVUPS       64(R10), Z4
-	VFMADD231PS   Z4, Z3, Z0
-	VMOVUPS       64(R10)(SI*1), Z4
-	VFMADD231PS   Z4, Z3, Z1
-	VMOVUPS       64(R10)(SI*2), Z4
-	VFMADD231PS   Z4, Z3, Z2
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step85
-	MOVQ          DI, R9
+fresh172:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step173:
+	VCVTPH2PS   (R10), Z3
+	VMOVUPS     (R9), Z4
+	VFMADD231PS Z4, Z3, Z0
+	VMOVUPS     (R9)(DI*1), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     (R9)(DI*2), Z4
+	VFMADD231PS Z4, Z3, Z2
+	VCVTPH2PS   32(R10), Z3
+	VMOVUPS     64(R9), Z4
+	VFMADD231PS Z4, Z3, Z0
+	VMOVUPS     64(R9)(DI*1), Z4
+	VFMADD231PS Z4, Z3, Z1
+	VMOVUPS     64(R9)(DI*2), Z4
+	VFMADD231PS Z4, Z3, Z2
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step173
+	CMPQ        104(AX), $+0
+	JEQ         whole174
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	JMP         done175
+
+whole174:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPS        Y3, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X3
@@ -4854,8 +6288,8 @@ step85:
 	VADDPS        X3, X0, X0
 	VPERMILPS     $0xb1, X0, X3
 	VADDPS        X3, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y3
 	VADDPS        Y3, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X3
@@ -4864,8 +6298,8 @@ step85:
 	VADDPS        X3, X1, X1
 	VPERMILPS     $0xb1, X1, X3
 	VADDPS        X3, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y3
 	VADDPS        Y3, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X3
@@ -4874,12 +6308,15 @@ step85:
 	VADDPS        X3, X2, X2
 	VPERMILPS     $0xb1, X2, X3
 	VADDPS        X3, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group84
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
+
+done175:
+	ADDQ $+192, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group171
 	VZEROUPPER
 	RET
 
@@ -4889,50 +6326,67 @@ TEXT ·dotsF16AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group86:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+group176:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	CMPQ    96(AX), $+0
+	JEQ     fresh177
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
 
-step87:
-	VCVTPH2PS     (R11), Z4
-	VMOVUPS       (R10), Z5
-	VFMADD231PS   Z5, Z4, Z0
-	VMOVUPS       (R10)(SI*1), Z5
-	VFMADD231PS   Z5, Z4, Z1
-	VMOVUPS       (R10)(SI*2), Z5
-	VFMADD231PS   Z5, Z4, Z2
-	VMOVUPS       (R10)(R12*1), Z5
-	VFMADD231PS   Z5, Z4, Z3
-	VCVTPH2PS     32(R11), Z4
-	VMOVUPS       64(R10), Z5
-	VFMADD231PS   Z5, Z4, Z0
-	VMOVUPS       64(R10)(SI*1), Z5
-	VFMADD231PS   Z5, Z4, Z1
-	VMOVUPS       64(R10)(SI*2), Z5
-	VFMADD231PS   Z5, Z4, Z2
-	VMOVUPS       64(R10)(R12*1), Z5
-	VFMADD231PS   Z5, Z4, Z3
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step87
-	MOVQ          DI, R9
+fresh177:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step178:
+	VCVTPH2PS   (R10), Z4
+	VMOVUPS     (R9), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     (R9)(DI*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     (R9)(DI*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     (R9)(R12*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	VCVTPH2PS   32(R10), Z4
+	VMOVUPS     64(R9), Z5
+	VFMADD231PS Z5, Z4, Z0
+	VMOVUPS     64(R9)(DI*1), Z5
+	VFMADD231PS Z5, Z4, Z1
+	VMOVUPS     64(R9)(DI*2), Z5
+	VFMADD231PS Z5, Z4, Z2
+	VMOVUPS     64(R9)(R12*1), Z5
+	VFMADD231PS Z5, Z4, Z3
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step178
+	CMPQ        104(AX), $+0
+	JEQ         whole179
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	JMP         done180
+
+whole179:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPS        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X4
@@ -4941,8 +6395,8 @@ step87:
 	VADDPS        X4, X0, X0
 	VPERMILPS     $0xb1, X0, X4
 	VADDPS        X4, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y4
 	VADDPS        Y4, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X4
@@ -4951,8 +6405,8 @@ step87:
 	VADDPS        X4, X1, X1
 	VPERMILPS     $0xb1, X1, X4
 	VADDPS        X4, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y4
 	VADDPS        Y4, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X4
@@ -4961,8 +6415,8 @@ step87:
 	VADDPS        X4, X2, X2
 	VPERMILPS     $0xb1, X2, X4
 	VADDPS        X4, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y4
 	VADDPS        Y4, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X4
@@ -4971,12 +6425,15 @@ step87:
 	VADDPS        X4, X3, X3
 	VPERMILPS     $0xb1, X3, X4
 	VADDPS        X4, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group86
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
+
+done180:
+	ADDQ $+256, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group176
 	VZEROUPPER
 	RET
 
@@ -4986,55 +6443,74 @@ TEXT ·dotsF16AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group88:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
+group181:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	CMPQ    96(AX), $+0
+	JEQ     fresh182
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
 
-step89:
-	VCVTPH2PS     (R11), Z5
-	VMOVUPS       (R10), Z6
-	VFMADD231PS   Z6, Z5, Z0
-	VMOVUPS       (R10)(SI*1), Z6
-	VFMADD231PS   Z6, Z5, Z1
-	VMOVUPS       (R10)(SI*2), Z6
-	VFMADD231PS   Z6, Z5, Z2
-	VMOVUPS       (R10)(R12*1), Z6
-	VFMADD231PS   Z6, Z5, Z3
-	VMOVUPS       (R10)(SI*4), Z6
-	VFMADD231PS   Z6, Z5, Z4
-	VCVTPH2PS     32(R11), Z5
-	VMOVUPS       64(R10), Z6
-	VFMADD231PS   Z6, Z5, Z0
-	VMOVUPS       64(R10)(SI*1), Z6
-	VFMADD231PS   Z6, Z5, Z1
-	VMOVUPS       64(R10)(SI*2), Z6
-	VFMADD231PS   Z6, Z5, Z2
-	VMOVUPS       64(R10)(R12*1), Z6
-	VFMADD231PS   Z6, Z5, Z3
-	VMOVUPS       64(R10)(SI*4), Z6
-	VFMADD231PS   Z6, Z5, Z4
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step89
-	MOVQ          DI, R9
+fresh182:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step183:
+	VCVTPH2PS   (R10), Z5
+	VMOVUPS     (R9), Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMOVUPS     (R9)(DI*1), Z6
+	VFMADD231PS Z6, Z5, Z1
+	VMOVUPS     (R9)(DI*2), Z6
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     (R9)(R12*1), Z6
+	VFMADD231PS Z6, Z5, Z3
+	VMOVUPS     (R9)(DI*4), Z6
+	VFMADD231PS Z6, Z5, Z4
+	VCVTPH2PS   32(R10), Z5
+	VMOVUPS     64(R9), Z6
+	VFMADD231PS Z6, Z5, Z0
+	VMOVUPS     64(R9)(DI*1), Z6
+	VFMADD231PS Z6, Z5, Z1
+	VMOVUPS     64(R9)(DI*2), Z6
+	VFMADD231PS Z6, Z5, Z2
+	VMOVUPS     64(R9)(R12*1), Z6
+	VFMADD231PS Z6, Z5, Z3
+	VMOVUPS     64(R9)(DI*4), Z6
+	VFMADD231PS Z6, Z5, Z4
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step183
+	CMPQ        104(AX), $+0
+	JEQ         whole184
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	JMP         done185
+
+whole184:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPS        Y5, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X5
@@ -5043,8 +6519,8 @@ step89:
 	VADDPS        X5, X0, X0
 	VPERMILPS     $0xb1, X0, X5
 	VADDPS        X5, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y5
 	VADDPS        Y5, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X5
@@ -5053,8 +6529,8 @@ step89:
 	VADDPS        X5, X1, X1
 	VPERMILPS     $0xb1, X1, X5
 	VADDPS        X5, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y5
 	VADDPS        Y5, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X5
@@ -5063,8 +6539,8 @@ step89:
 	VADDPS        X5, X2, X2
 	VPERMILPS     $0xb1, X2, X5
 	VADDPS        X5, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y5
 	VADDPS        Y5, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X5
@@ -5073,8 +6549,8 @@ step89:
 	VADDPS        X5, X3, X3
 	VPERMILPS     $0xb1, X3, X5
 	VADDPS        X5, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VADDPS        Y5, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X5
@@ -5083,12 +6559,15 @@ step89:
 	VADDPS        X5, X4, X4
 	VPERMILPS     $0xb1, X4, X5
 	VADDPS        X5, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group88
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
+
+done185:
+	ADDQ $+320, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group181
 	VZEROUPPER
 	RET
 
@@ -5098,61 +6577,82 @@ TEXT ·dotsF16AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group90:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+group186:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	CMPQ    96(AX), $+0
+	JEQ     fresh187
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
 
-step91:
-	VCVTPH2PS     (R11), Z6
-	VMOVUPS       (R10), Z7
-	VFMADD231PS   Z7, Z6, Z0
-	VMOVUPS       (R10)(SI*1), Z7
-	VFMADD231PS   Z7, Z6, Z1
-	VMOVUPS       (R10)(SI*2), Z7
-	VFMADD231PS   Z7, Z6, Z2
-	VMOVUPS       (R10)(R12*1), Z7
-	VFMADD231PS   Z7, Z6, Z3
-	VMOVUPS       (R10)(SI*4), Z7
-	VFMADD231PS   Z7, Z6, Z4
-	VMOVUPS       (R10)(R13*1), Z7
-	VFMADD231PS   Z7, Z6, Z5
-	VCVTPH2PS     32(R11), Z6
-	VMOVUPS       64(R10), Z7
-	VFMADD231PS   Z7, Z6, Z0
-	VMOVUPS       64(R10)(SI*1), Z7
-	VFMADD231PS   Z7, Z6, Z1
-	VMOVUPS       64(R10)(SI*2), Z7
-	VFMADD231PS   Z7, Z6, Z2
-	VMOVUPS       64(R10)(R12*1), Z7
-	VFMADD231PS   Z7, Z6, Z3
-	VMOVUPS       64(R10)(SI*4), Z7
-	VFMADD231PS   Z7, Z6, Z4
-	VMOVUPS       64(R10)(R13*1), Z7
-	VFMADD231PS   Z7, Z6, Z5
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step91
-	MOVQ          DI, R9
+fresh187:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step188:
+	VCVTPH2PS   (R10), Z6
+	VMOVUPS     (R9), Z7
+	VFMADD231PS Z7, Z6, Z0
+	VMOVUPS     (R9)(DI*1), Z7
+	VFMADD231PS Z7, Z6, Z1
+	VMOVUPS     (R9)(DI*2), Z7
+	VFMADD231PS Z7, Z6, Z2
+	VMOVUPS     (R9)(R12*1), Z7
+	VFMADD231PS Z7, Z6, Z3
+	VMOVUPS     (R9)(DI*4), Z7
+	VFMADD231PS Z7, Z6, Z4
+	VMOVUPS     (R9)(R13*1), Z7
+	VFMADD231PS Z7, Z6, Z5
+	VCVTPH2PS   32(R10), Z6
+	VMOVUPS     64(R9), Z7
+	VFMADD231PS Z7, Z6, Z0
+	VMOVUPS     64(R9)(DI*1), Z7
+	VFMADD231PS Z7, Z6, Z1
+	VMOVUPS     64(R9)(DI*2), Z7
+	VFMADD231PS Z7, Z6, Z2
+	VMOVUPS     64(R9)(R12*1), Z7
+	VFMADD231PS Z7, Z6, Z3
+	VMOVUPS     64(R9)(DI*4), Z7
+	VFMADD231PS Z7, Z6, Z4
+	VMOVUPS     64(R9)(R13*1), Z7
+	VFMADD231PS Z7, Z6, Z5
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step188
+	CMPQ        104(AX), $+0
+	JEQ         whole189
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	JMP         done190
+
+whole189:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPS        Y6, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X6
@@ -5161,8 +6661,8 @@ step91:
 	VADDPS        X6, X0, X0
 	VPERMILPS     $0xb1, X0, X6
 	VADDPS        X6, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y6
 	VADDPS        Y6, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X6
@@ -5171,8 +6671,8 @@ step91:
 	VADDPS        X6, X1, X1
 	VPERMILPS     $0xb1, X1, X6
 	VADDPS        X6, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y6
 	VADDPS        Y6, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X6
@@ -5181,8 +6681,8 @@ step91:
 	VADDPS        X6, X2, X2
 	VPERMILPS     $0xb1, X2, X6
 	VADDPS        X6, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y6
 	VADDPS        Y6, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X6
@@ -5191,8 +6691,8 @@ step91:
 	VADDPS        X6, X3, X3
 	VPERMILPS     $0xb1, X3, X6
 	VADDPS        X6, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y6
 	VADDPS        Y6, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X6
@@ -5201,8 +6701,8 @@ step91:
 	VADDPS        X6, X4, X4
 	VPERMILPS     $0xb1, X4, X6
 	VADDPS        X6, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y6
 	VADDPS        Y6, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X6
@@ -5211,12 +6711,15 @@ step91:
 	VADDPS        X6, X5, X5
 	VPERMILPS     $0xb1, X5, X6
 	VADDPS        X6, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group90
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
+
+done190:
+	ADDQ $+384, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group186
 	VZEROUPPER
 	RET
 
@@ -5226,66 +6729,89 @@ TEXT ·dotsF16AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group92:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
+group191:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	CMPQ    96(AX), $+0
+	JEQ     fresh192
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
 
-step93:
-	VCVTPH2PS     (R11), Z7
-	VMOVUPS       (R10), Z8
-	VFMADD231PS   Z8, Z7, Z0
-	VMOVUPS       (R10)(SI*1), Z8
-	VFMADD231PS   Z8, Z7, Z1
-	VMOVUPS       (R10)(SI*2), Z8
-	VFMADD231PS   Z8, Z7, Z2
-	VMOVUPS       (R10)(R12*1), Z8
-	VFMADD231PS   Z8, Z7, Z3
-	VMOVUPS       (R10)(SI*4), Z8
-	VFMADD231PS   Z8, Z7, Z4
-	VMOVUPS       (R10)(R13*1), Z8
-	VFMADD231PS   Z8, Z7, Z5
-	VMOVUPS       (R10)(R12*2), Z8
-	VFMADD231PS   Z8, Z7, Z6
-	VCVTPH2PS     32(R11), Z7
-	VMOVUPS       64(R10), Z8
-	VFMADD231PS   Z8, Z7, Z0
-	VMOVUPS       64(R10)(SI*1), Z8
-	VFMADD231PS   Z8, Z7, Z1
-	VMOVUPS       64(R10)(SI*2), Z8
-	VFMADD231PS   Z8, Z7, Z2
-	VMOVUPS       64(R10)(R12*1), Z8
-	VFMADD231PS   Z8, Z7, Z3
-	VMOVUPS       64(R10)(SI*4), Z8
-	VFMADD231PS   Z8, Z7, Z4
-	VMOVUPS       64(R10)(R13*1), Z8
-	VFMADD231PS   Z8, Z7, Z5
-	VMOVUPS       64(R10)(R12*2), Z8
-	VFMADD231PS   Z8, Z7, Z6
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step93
-	MOVQ          DI, R9
+fresh192:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step193:
+	VCVTPH2PS   (R10), Z7
+	VMOVUPS     (R9), Z8
+	VFMADD231PS Z8, Z7, Z0
+	VMOVUPS     (R9)(DI*1), Z8
+	VFMADD231PS Z8, Z7, Z1
+	VMOVUPS     (R9)(DI*2), Z8
+	VFMADD231PS Z8, Z7, Z2
+	VMOVUPS     (R9)(R12*1), Z8
+	VFMADD231PS Z8, Z7, Z3
+	VMOVUPS     (R9)(DI*4), Z8
+	VFMADD231PS Z8, Z7, Z4
+	VMOVUPS     (R9)(R13*1), Z8
+	VFMADD231PS Z8, Z7, Z5
+	VMOVUPS     (R9)(R12*2), Z8
+	VFMADD231PS Z8, Z7, Z6
+	VCVTPH2PS   32(R10), Z7
+	VMOVUPS     64(R9), Z8
+	VFMADD231PS Z8, Z7, Z0
+	VMOVUPS     64(R9)(DI*1), Z8
+	VFMADD231PS Z8, Z7, Z1
+	VMOVUPS     64(R9)(DI*2), Z8
+	VFMADD231PS Z8, Z7, Z2
+	VMOVUPS     64(R9)(R12*1), Z8
+	VFMADD231PS Z8, Z7, Z3
+	VMOVUPS     64(R9)(DI*4), Z8
+	VFMADD231PS Z8, Z7, Z4
+	VMOVUPS     64(R9)(R13*1), Z8
+	VFMADD231PS Z8, Z7, Z5
+	VMOVUPS     64(R9)(R12*2), Z8
+	VFMADD231PS Z8, Z7, Z6
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step193
+	CMPQ        104(AX), $+0
+	JEQ         whole194
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	JMP         done195
+
+whole194:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPS        Y7, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X7
@@ -5294,8 +6820,8 @@ step93:
 	VADDPS        X7, X0, X0
 	VPERMILPS     $0xb1, X0, X7
 	VADDPS        X7, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y7
 	VADDPS        Y7, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X7
@@ -5304,8 +6830,8 @@ step93:
 	VADDPS        X7, X1, X1
 	VPERMILPS     $0xb1, X1, X7
 	VADDPS        X7, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y7
 	VADDPS        Y7, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X7
@@ -5314,8 +6840,8 @@ step93:
 	VADDPS        X7, X2, X2
 	VPERMILPS     $0xb1, X2, X7
 	VADDPS        X7, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y7
 	VADDPS        Y7, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X7
@@ -5324,8 +6850,8 @@ step93:
 	VADDPS        X7, X3, X3
 	VPERMILPS     $0xb1, X3, X7
 	VADDPS        X7, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y7
 	VADDPS        Y7, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X7
@@ -5334,8 +6860,8 @@ step93:
 	VADDPS        X7, X4, X4
 	VPERMILPS     $0xb1, X4, X7
 	VADDPS        X7, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y7
 	VADDPS        Y7, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X7
@@ -5344,8 +6870,8 @@ step93:
 	VADDPS        X7, X5, X5
 	VPERMILPS     $0xb1, X5, X7
 	VADDPS        X7, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y7
 	VADDPS        Y7, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X7
@@ -5354,12 +6880,15 @@ step93:
 	VADDPS        X7, X6, X6
 	VPERMILPS     $0xb1, X6, X7
 	VADDPS        X7, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group92
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
+
+done195:
+	ADDQ $+448, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group191
 	VZEROUPPER
 	RET
 
@@ -5369,72 +6898,97 @@ TEXT ·dotsF16AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group94:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	MOVQ   CX, R15
-	ADDQ   $+2048, R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group196:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh197
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step95:
-	VCVTPH2PS     (R11), Z8
-	VMOVUPS       (R10), Z9
-	VFMADD231PS   Z9, Z8, Z0
-	VMOVUPS       (R10)(SI*1), Z9
-	VFMADD231PS   Z9, Z8, Z1
-	VMOVUPS       (R10)(SI*2), Z9
-	VFMADD231PS   Z9, Z8, Z2
-	VMOVUPS       (R10)(R12*1), Z9
-	VFMADD231PS   Z9, Z8, Z3
-	VMOVUPS       (R10)(SI*4), Z9
-	VFMADD231PS   Z9, Z8, Z4
-	VMOVUPS       (R10)(R13*1), Z9
-	VFMADD231PS   Z9, Z8, Z5
-	VMOVUPS       (R10)(R12*2), Z9
-	VFMADD231PS   Z9, Z8, Z6
-	VMOVUPS       (R10)(R14*1), Z9
-	VFMADD231PS   Z9, Z8, Z7
-	VCVTPH2PS     32(R11), Z8
-	VMOVUPS       64(R10), Z9
-	VFMADD231PS   Z9, Z8, Z0
-	VMOVUPS       64(R10)(SI*1), Z9
-	VFMADD231PS   Z9, Z8, Z1
-	VMOVUPS       64(R10)(SI*2), Z9
-	VFMADD231PS   Z9, Z8, Z2
-	VMOVUPS       64(R10)(R12*1), Z9
-	VFMADD231PS   Z9, Z8, Z3
-	VMOVUPS       64(R10)(SI*4), Z9
-	VFMADD231PS   Z9, Z8, Z4
-	VMOVUPS       64(R10)(R13*1), Z9
-	VFMADD231PS   Z9, Z8, Z5
-	VMOVUPS       64(R10)(R12*2), Z9
-	VFMADD231PS   Z9, Z8, Z6
-	VMOVUPS       64(R10)(R14*1), Z9
-	VFMADD231PS   Z9, Z8, Z7
-	PREFETCHT1    (R15)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+128, R10
-	DECQ          R9
-	JNZ           step95
-	MOVQ          DI, R9
+fresh197:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step198:
+	VCVTPH2PS   (R10), Z8
+	VMOVUPS     (R9), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS     (R9)(DI*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS     (R9)(DI*2), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     (R9)(R12*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VMOVUPS     (R9)(DI*4), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     (R9)(R13*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VMOVUPS     (R9)(R12*2), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS     (R9)(R14*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	VCVTPH2PS   32(R10), Z8
+	VMOVUPS     64(R9), Z9
+	VFMADD231PS Z9, Z8, Z0
+	VMOVUPS     64(R9)(DI*1), Z9
+	VFMADD231PS Z9, Z8, Z1
+	VMOVUPS     64(R9)(DI*2), Z9
+	VFMADD231PS Z9, Z8, Z2
+	VMOVUPS     64(R9)(R12*1), Z9
+	VFMADD231PS Z9, Z8, Z3
+	VMOVUPS     64(R9)(DI*4), Z9
+	VFMADD231PS Z9, Z8, Z4
+	VMOVUPS     64(R9)(R13*1), Z9
+	VFMADD231PS Z9, Z8, Z5
+	VMOVUPS     64(R9)(R12*2), Z9
+	VFMADD231PS Z9, Z8, Z6
+	VMOVUPS     64(R9)(R14*1), Z9
+	VFMADD231PS Z9, Z8, Z7
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+128, R9
+	DECQ        R8
+	JNZ         step198
+	CMPQ        104(AX), $+0
+	JEQ         whole199
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done200
+
+whole199:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPS        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X8
@@ -5443,8 +6997,8 @@ step95:
 	VADDPS        X8, X0, X0
 	VPERMILPS     $0xb1, X0, X8
 	VADDPS        X8, X0, X0
-	VMOVSS        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y8
 	VADDPS        Y8, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X8
@@ -5453,8 +7007,8 @@ step95:
 	VADDPS        X8, X1, X1
 	VPERMILPS     $0xb1, X1, X8
 	VADDPS        X8, X1, X1
-	VMOVSS        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y8
 	VADDPS        Y8, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X8
@@ -5463,8 +7017,8 @@ step95:
 	VADDPS        X8, X2, X2
 	VPERMILPS     $0xb1, X2, X8
 	VADDPS        X8, X2, X2
-	VMOVSS        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y8
 	VADDPS        Y8, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X8
@@ -5473,8 +7027,8 @@ step95:
 	VADDPS        X8, X3, X3
 	VPERMILPS     $0xb1, X3, X8
 	VADDPS        X8, X3, X3
-	VMOVSS        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPS        Y8, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X8
@@ -5483,8 +7037,8 @@ step95:
 	VADDPS        X8, X4, X4
 	VPERMILPS     $0xb1, X4, X8
 	VADDPS        X8, X4, X4
-	VMOVSS        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y8
 	VADDPS        Y8, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X8
@@ -5493,8 +7047,8 @@ step95:
 	VADDPS        X8, X5, X5
 	VPERMILPS     $0xb1, X5, X8
 	VADDPS        X8, X5, X5
-	VMOVSS        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y8
 	VADDPS        Y8, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X8
@@ -5503,8 +7057,8 @@ step95:
 	VADDPS        X8, X6, X6
 	VPERMILPS     $0xb1, X6, X8
 	VADDPS        X8, X6, X6
-	VMOVSS        X6, (R9)
-	ADDQ          R8, R9
+	VMOVSS        X6, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z7, Y8
 	VADDPS        Y8, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X8
@@ -5513,30 +7067,32 @@ step95:
 	VADDPS        X8, X7, X7
 	VPERMILPS     $0xb1, X7, X8
 	VADDPS        X8, X7, X7
-	VMOVSS        X7, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+4, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group94
+	VMOVSS        X7, (R8)
+	ADDQ          40(AX), R8
+
+done200:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group196
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x1x4(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+4, DX, R8
-	LEAQ   (R8)(R8*2), R9
-	LEAQ   (DI)(DI*2), R11
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(DI*2), R11
 
-row96:
+row201:
 	MOVQ   48(AX), R12
 	MOVQ   (AX), R13
 	MOVQ   CX, R10
@@ -5557,9 +7113,9 @@ row96:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	SUBQ   $+4, R12
-	JLT    tail98
+	JLT    tail203
 
-quad97:
+quad202:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	VMOVUPS     128(R13), Z18
@@ -5651,13 +7207,13 @@ quad97:
 	ADDQ        $+256, R10
 	ADDQ        $+512, R13
 	SUBQ        $+4, R12
-	JGE         quad97
+	JGE         quad202
 
-tail98:
+tail203:
 	ADDQ $+4, R12
-	JZ   done100
+	JZ   done205
 
-single99:
+single204:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	PREFETCHT0  2048(R10)
@@ -5683,9 +7239,9 @@ single99:
 	ADDQ        $+64, R10
 	ADDQ        $+128, R13
 	DECQ        R12
-	JNZ         single99
+	JNZ         single204
 
-done100:
+done205:
 	VADDPS        Z2, Z0, Z0
 	VADDPS        Z3, Z1, Z1
 	VADDPS        Z1, Z0, Z0
@@ -5737,79 +7293,105 @@ done100:
 	ADDQ          $+4, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row96
+	JNZ           row201
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x2x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group101:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group206:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh207
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step102:
+fresh207:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step208:
 	VCVTPH2PS   (R11), Z8
-	VCVTPH2PS   (R11)(BX*1), Z9
-	VCVTPH2PS   (R11)(BX*2), Z10
-	VCVTPH2PS   (R11)(R12*1), Z11
+	VCVTPH2PS   (R11)(R8*1), Z9
+	VCVTPH2PS   (R11)(R8*2), Z10
+	VCVTPH2PS   (R11)(R13*1), Z11
 	VMOVUPS     (R10), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     (R10)(SI*1), Z12
+	VMOVUPS     (R10)(DI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
 	VCVTPH2PS   32(R11), Z8
-	VCVTPH2PS   32(R11)(BX*1), Z9
-	VCVTPH2PS   32(R11)(BX*2), Z10
-	VCVTPH2PS   32(R11)(R12*1), Z11
+	VCVTPH2PS   32(R11)(R8*1), Z9
+	VCVTPH2PS   32(R11)(R8*2), Z10
+	VCVTPH2PS   32(R11)(R13*1), Z11
 	VMOVUPS     64(R10), Z12
 	VFMADD231PS Z12, Z8, Z0
 	VFMADD231PS Z12, Z9, Z2
 	VFMADD231PS Z12, Z10, Z4
 	VFMADD231PS Z12, Z11, Z6
-	VMOVUPS     64(R10)(SI*1), Z12
+	VMOVUPS     64(R10)(DI*1), Z12
 	VFMADD231PS Z12, Z8, Z1
 	VFMADD231PS Z12, Z9, Z3
 	VFMADD231PS Z12, Z10, Z5
 	VFMADD231PS Z12, Z11, Z7
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step102
-	MOVQ        DI, R9
+	JNZ         step208
+	CMPQ        104(AX), $+0
+	JEQ         whole209
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done210
+
+whole209:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z2, Z0, Z8
 	VSHUFF32X4  $0x44, Z2, Z0, Z0
 	VADDPS      Z8, Z0, Z0
@@ -5824,8 +7406,15 @@ step102:
 	VPERMILPS   $0xb1, Z0, Z8
 	VADDPS      Z8, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z3, Z1, Z8
 	VSHUFF32X4  $0x44, Z3, Z1, Z1
 	VADDPS      Z8, Z1, Z1
@@ -5840,98 +7429,142 @@ step102:
 	VPERMILPS   $0xb1, Z1, Z8
 	VADDPS      Z8, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group101
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
+
+done210:
+	ADDQ $+512, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group206
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x3x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group103:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+group211:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	CMPQ    96(AX), $+0
+	JEQ     fresh212
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
 
-step104:
+fresh212:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step213:
 	VCVTPH2PS   (R11), Z12
-	VCVTPH2PS   (R11)(BX*1), Z13
-	VCVTPH2PS   (R11)(BX*2), Z14
-	VCVTPH2PS   (R11)(R12*1), Z15
+	VCVTPH2PS   (R11)(R8*1), Z13
+	VCVTPH2PS   (R11)(R8*2), Z14
+	VCVTPH2PS   (R11)(R13*1), Z15
 	VMOVUPS     (R10), Z16
 	VFMADD231PS Z16, Z12, Z0
 	VFMADD231PS Z16, Z13, Z3
 	VFMADD231PS Z16, Z14, Z6
 	VFMADD231PS Z16, Z15, Z9
-	VMOVUPS     (R10)(SI*1), Z16
+	VMOVUPS     (R10)(DI*1), Z16
 	VFMADD231PS Z16, Z12, Z1
 	VFMADD231PS Z16, Z13, Z4
 	VFMADD231PS Z16, Z14, Z7
 	VFMADD231PS Z16, Z15, Z10
-	VMOVUPS     (R10)(SI*2), Z16
+	VMOVUPS     (R10)(DI*2), Z16
 	VFMADD231PS Z16, Z12, Z2
 	VFMADD231PS Z16, Z13, Z5
 	VFMADD231PS Z16, Z14, Z8
 	VFMADD231PS Z16, Z15, Z11
 	VCVTPH2PS   32(R11), Z12
-	VCVTPH2PS   32(R11)(BX*1), Z13
-	VCVTPH2PS   32(R11)(BX*2), Z14
-	VCVTPH2PS   32(R11)(R12*1), Z15
+	VCVTPH2PS   32(R11)(R8*1), Z13
+	VCVTPH2PS   32(R11)(R8*2), Z14
+	VCVTPH2PS   32(R11)(R13*1), Z15
 	VMOVUPS     64(R10), Z16
 	VFMADD231PS Z16, Z12, Z0
 	VFMADD231PS Z16, Z13, Z3
 	VFMADD231PS Z16, Z14, Z6
 	VFMADD231PS Z16, Z15, Z9
-	VMOVUPS     64(R10)(SI*1), Z16
+	VMOVUPS     64(R10)(DI*1), Z16
 	VFMADD231PS Z16, Z12, Z1
 	VFMADD231PS Z16, Z13, Z4
 	VFMADD231PS Z16, Z14, Z7
 	VFMADD231PS Z16, Z15, Z10
-	VMOVUPS     64(R10)(SI*2), Z16
+	VMOVUPS     64(R10)(DI*2), Z16
 	VFMADD231PS Z16, Z12, Z2
 	VFMADD231PS Z16, Z13, Z5
 	VFMADD231PS Z16, Z14, Z8
 	VFMADD231PS Z16, Z15, Z11
-	PREFETCHT1  (R13)
-	PREFETCHT1  (R13)(BX*1)
-	PREFETCHT1  (R13)(BX*2)
-	PREFETCHT1  (R13)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R13
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step104
-	MOVQ        DI, R9
+	JNZ         step213
+	CMPQ        104(AX), $+0
+	JEQ         whole214
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	JMP         done215
+
+whole214:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z3, Z0, Z12
 	VSHUFF32X4  $0x44, Z3, Z0, Z0
 	VADDPS      Z12, Z0, Z0
@@ -5946,8 +7579,15 @@ step104:
 	VPERMILPS   $0xb1, Z0, Z12
 	VADDPS      Z12, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z4, Z1, Z12
 	VSHUFF32X4  $0x44, Z4, Z1, Z1
 	VADDPS      Z12, Z1, Z1
@@ -5962,8 +7602,15 @@ step104:
 	VPERMILPS   $0xb1, Z1, Z12
 	VADDPS      Z12, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z2, Z12
 	VSHUFF32X4  $0x44, Z5, Z2, Z2
 	VADDPS      Z12, Z2, Z2
@@ -5978,113 +7625,165 @@ step104:
 	VPERMILPS   $0xb1, Z2, Z12
 	VADDPS      Z12, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group103
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
+
+done215:
+	ADDQ $+768, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group211
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x4x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group105:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+group216:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	CMPQ    96(AX), $+0
+	JEQ     fresh217
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
 
-step106:
+fresh217:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step218:
 	VCVTPH2PS   (R11), Z16
-	VCVTPH2PS   (R11)(BX*1), Z17
-	VCVTPH2PS   (R11)(BX*2), Z18
-	VCVTPH2PS   (R11)(R12*1), Z19
+	VCVTPH2PS   (R11)(R8*1), Z17
+	VCVTPH2PS   (R11)(R8*2), Z18
+	VCVTPH2PS   (R11)(R13*1), Z19
 	VMOVUPS     (R10), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     (R10)(SI*1), Z20
+	VMOVUPS     (R10)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     (R10)(SI*2), Z20
+	VMOVUPS     (R10)(DI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     (R10)(R13*1), Z20
+	VMOVUPS     (R10)(R14*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
 	VCVTPH2PS   32(R11), Z16
-	VCVTPH2PS   32(R11)(BX*1), Z17
-	VCVTPH2PS   32(R11)(BX*2), Z18
-	VCVTPH2PS   32(R11)(R12*1), Z19
+	VCVTPH2PS   32(R11)(R8*1), Z17
+	VCVTPH2PS   32(R11)(R8*2), Z18
+	VCVTPH2PS   32(R11)(R13*1), Z19
 	VMOVUPS     64(R10), Z20
 	VFMADD231PS Z20, Z16, Z0
 	VFMADD231PS Z20, Z17, Z4
 	VFMADD231PS Z20, Z18, Z8
 	VFMADD231PS Z20, Z19, Z12
-	VMOVUPS     64(R10)(SI*1), Z20
+	VMOVUPS     64(R10)(DI*1), Z20
 	VFMADD231PS Z20, Z16, Z1
 	VFMADD231PS Z20, Z17, Z5
 	VFMADD231PS Z20, Z18, Z9
 	VFMADD231PS Z20, Z19, Z13
-	VMOVUPS     64(R10)(SI*2), Z20
+	VMOVUPS     64(R10)(DI*2), Z20
 	VFMADD231PS Z20, Z16, Z2
 	VFMADD231PS Z20, Z17, Z6
 	VFMADD231PS Z20, Z18, Z10
 	VFMADD231PS Z20, Z19, Z14
-	VMOVUPS     64(R10)(R13*1), Z20
+	VMOVUPS     64(R10)(R14*1), Z20
 	VFMADD231PS Z20, Z16, Z3
 	VFMADD231PS Z20, Z17, Z7
 	VFMADD231PS Z20, Z18, Z11
 	VFMADD231PS Z20, Z19, Z15
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step106
-	MOVQ        DI, R9
+	JNZ         step218
+	CMPQ        104(AX), $+0
+	JEQ         whole219
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	JMP         done220
+
+whole219:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z4, Z0, Z16
 	VSHUFF32X4  $0x44, Z4, Z0, Z0
 	VADDPS      Z16, Z0, Z0
@@ -6099,8 +7798,15 @@ step106:
 	VPERMILPS   $0xb1, Z0, Z16
 	VADDPS      Z16, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z5, Z1, Z16
 	VSHUFF32X4  $0x44, Z5, Z1, Z1
 	VADDPS      Z16, Z1, Z1
@@ -6115,8 +7821,15 @@ step106:
 	VPERMILPS   $0xb1, Z1, Z16
 	VADDPS      Z16, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z2, Z16
 	VSHUFF32X4  $0x44, Z6, Z2, Z2
 	VADDPS      Z16, Z2, Z2
@@ -6131,8 +7844,15 @@ step106:
 	VPERMILPS   $0xb1, Z2, Z16
 	VADDPS      Z16, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z3, Z16
 	VSHUFF32X4  $0x44, Z7, Z3, Z3
 	VADDPS      Z16, Z3, Z3
@@ -6147,127 +7867,187 @@ step106:
 	VPERMILPS   $0xb1, Z3, Z16
 	VADDPS      Z16, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group105
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
+
+done220:
+	ADDQ $+1024, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group216
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x5x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group107:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
+group221:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	CMPQ    96(AX), $+0
+	JEQ     fresh222
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
 
-step108:
+fresh222:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step223:
 	VCVTPH2PS   (R11), Z20
-	VCVTPH2PS   (R11)(BX*1), Z21
-	VCVTPH2PS   (R11)(BX*2), Z22
-	VCVTPH2PS   (R11)(R12*1), Z23
+	VCVTPH2PS   (R11)(R8*1), Z21
+	VCVTPH2PS   (R11)(R8*2), Z22
+	VCVTPH2PS   (R11)(R13*1), Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z20, Z0
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z20, Z1
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z20, Z2
 	VFMADD231PS Z24, Z21, Z7
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z20, Z3
 	VFMADD231PS Z24, Z21, Z8
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z20, Z4
 	VFMADD231PS Z24, Z21, Z9
 	VFMADD231PS Z24, Z22, Z14
 	VFMADD231PS Z24, Z23, Z19
 	VCVTPH2PS   32(R11), Z20
-	VCVTPH2PS   32(R11)(BX*1), Z21
-	VCVTPH2PS   32(R11)(BX*2), Z22
-	VCVTPH2PS   32(R11)(R12*1), Z23
+	VCVTPH2PS   32(R11)(R8*1), Z21
+	VCVTPH2PS   32(R11)(R8*2), Z22
+	VCVTPH2PS   32(R11)(R13*1), Z23
 	VMOVUPS     64(R10), Z24
 	VFMADD231PS Z24, Z20, Z0
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     64(R10)(SI*1), Z24
+	VMOVUPS     64(R10)(DI*1), Z24
 	VFMADD231PS Z24, Z20, Z1
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     64(R10)(SI*2), Z24
+	VMOVUPS     64(R10)(DI*2), Z24
 	VFMADD231PS Z24, Z20, Z2
 	VFMADD231PS Z24, Z21, Z7
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     64(R10)(R13*1), Z24
+	VMOVUPS     64(R10)(R14*1), Z24
 	VFMADD231PS Z24, Z20, Z3
 	VFMADD231PS Z24, Z21, Z8
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     64(R10)(SI*4), Z24
+	VMOVUPS     64(R10)(DI*4), Z24
 	VFMADD231PS Z24, Z20, Z4
 	VFMADD231PS Z24, Z21, Z9
 	VFMADD231PS Z24, Z22, Z14
 	VFMADD231PS Z24, Z23, Z19
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
-	PREFETCHT1  (R14)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step108
-	MOVQ        DI, R9
+	JNZ         step223
+	CMPQ        104(AX), $+0
+	JEQ         whole224
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	JMP         done225
+
+whole224:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z5, Z0, Z20
 	VSHUFF32X4  $0x44, Z5, Z0, Z0
 	VADDPS      Z20, Z0, Z0
@@ -6282,8 +8062,15 @@ step108:
 	VPERMILPS   $0xb1, Z0, Z20
 	VADDPS      Z20, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z6, Z1, Z20
 	VSHUFF32X4  $0x44, Z6, Z1, Z1
 	VADDPS      Z20, Z1, Z1
@@ -6298,8 +8085,15 @@ step108:
 	VPERMILPS   $0xb1, Z1, Z20
 	VADDPS      Z20, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z2, Z20
 	VSHUFF32X4  $0x44, Z7, Z2, Z2
 	VADDPS      Z20, Z2, Z2
@@ -6314,8 +8108,15 @@ step108:
 	VPERMILPS   $0xb1, Z2, Z20
 	VADDPS      Z20, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z3, Z20
 	VSHUFF32X4  $0x44, Z8, Z3, Z3
 	VADDPS      Z20, Z3, Z3
@@ -6330,8 +8131,15 @@ step108:
 	VPERMILPS   $0xb1, Z3, Z20
 	VADDPS      Z20, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z4, Z20
 	VSHUFF32X4  $0x44, Z9, Z4, Z4
 	VADDPS      Z20, Z4, Z4
@@ -6346,142 +8154,210 @@ step108:
 	VPERMILPS   $0xb1, Z4, Z20
 	VADDPS      Z20, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group107
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
+
+done225:
+	ADDQ $+1280, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group221
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x6x4(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x0000000f, R9
-	KMOVW R9, K2
 
-group109:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*4), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group226:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh227
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step110:
+fresh227:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step228:
 	VCVTPH2PS   (R11), Z24
-	VCVTPH2PS   (R11)(BX*1), Z25
-	VCVTPH2PS   (R11)(BX*2), Z26
-	VCVTPH2PS   (R11)(R12*1), Z27
+	VCVTPH2PS   (R11)(R8*1), Z25
+	VCVTPH2PS   (R11)(R8*2), Z26
+	VCVTPH2PS   (R11)(R13*1), Z27
 	VMOVUPS     (R10), Z28
 	VFMADD231PS Z28, Z24, Z0
 	VFMADD231PS Z28, Z25, Z6
 	VFMADD231PS Z28, Z26, Z12
 	VFMADD231PS Z28, Z27, Z18
-	VMOVUPS     (R10)(SI*1), Z28
+	VMOVUPS     (R10)(DI*1), Z28
 	VFMADD231PS Z28, Z24, Z1
 	VFMADD231PS Z28, Z25, Z7
 	VFMADD231PS Z28, Z26, Z13
 	VFMADD231PS Z28, Z27, Z19
-	VMOVUPS     (R10)(SI*2), Z28
+	VMOVUPS     (R10)(DI*2), Z28
 	VFMADD231PS Z28, Z24, Z2
 	VFMADD231PS Z28, Z25, Z8
 	VFMADD231PS Z28, Z26, Z14
 	VFMADD231PS Z28, Z27, Z20
-	VMOVUPS     (R10)(R13*1), Z28
+	VMOVUPS     (R10)(R14*1), Z28
 	VFMADD231PS Z28, Z24, Z3
 	VFMADD231PS Z28, Z25, Z9
 	VFMADD231PS Z28, Z26, Z15
 	VFMADD231PS Z28, Z27, Z21
-	VMOVUPS     (R10)(SI*4), Z28
+	VMOVUPS     (R10)(DI*4), Z28
 	VFMADD231PS Z28, Z24, Z4
 	VFMADD231PS Z28, Z25, Z10
 	VFMADD231PS Z28, Z26, Z16
 	VFMADD231PS Z28, Z27, Z22
-	VMOVUPS     (R10)(R14*1), Z28
+	VMOVUPS     (R10)(R15*1), Z28
 	VFMADD231PS Z28, Z24, Z5
 	VFMADD231PS Z28, Z25, Z11
 	VFMADD231PS Z28, Z26, Z17
 	VFMADD231PS Z28, Z27, Z23
 	VCVTPH2PS   32(R11), Z24
-	VCVTPH2PS   32(R11)(BX*1), Z25
-	VCVTPH2PS   32(R11)(BX*2), Z26
-	VCVTPH2PS   32(R11)(R12*1), Z27
+	VCVTPH2PS   32(R11)(R8*1), Z25
+	VCVTPH2PS   32(R11)(R8*2), Z26
+	VCVTPH2PS   32(R11)(R13*1), Z27
 	VMOVUPS     64(R10), Z28
 	VFMADD231PS Z28, Z24, Z0
 	VFMADD231PS Z28, Z25, Z6
 	VFMADD231PS Z28, Z26, Z12
 	VFMADD231PS Z28, Z27, Z18
-	VMOVUPS     64(R10)(SI*1), Z28
+	VMOVUPS     64(R10)(DI*1), Z28
 	VFMADD231PS Z28, Z24, Z1
 	VFMADD231PS Z28, Z25, Z7
 	VFMADD231PS Z28, Z26, Z13
 	VFMADD231PS Z28, Z27, Z19
-	VMOVUPS     64(R10)(SI*2), Z28
+	VMOVUPS     64(R10)(DI*2), Z28
 	VFMADD231PS Z28, Z24, Z2
 	VFMADD231PS Z28, Z25, Z8
 	VFMADD231PS Z28, Z26, Z14
 	VFMADD231PS Z28, Z27, Z20
-	VMOVUPS     64(R10)(R13*1), Z28
+	VMOVUPS     64(R10)(R14*1), Z28
 	VFMADD231PS Z28, Z24, Z3
 	VFMADD231PS Z28, Z25, Z9
 	VFMADD231PS Z28, Z26, Z15
 	VFMADD231PS Z28, Z27, Z21
-	VMOVUPS     64(R10)(SI*4), Z28
+	VMOVUPS     64(R10)(DI*4), Z28
 	VFMADD231PS Z28, Z24, Z4
 	VFMADD231PS Z28, Z25, Z10
 	VFMADD231PS Z28, Z26, Z16
 	VFMADD231PS Z28, Z27, Z22
-	VMOVUPS     64(R10)(R14*1), Z28
+	VMOVUPS     64(R10)(R15*1), Z28
 	VFMADD231PS Z28, Z24, Z5
 	VFMADD231PS Z28, Z25, Z11
 	VFMADD231PS Z28, Z26, Z17
 	VFMADD231PS Z28, Z27, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
-	PREFETCHT1  (R15)(R12*1)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step110
-	MOVQ        DI, R9
+	JNZ         step228
+	CMPQ        104(AX), $+0
+	JEQ         whole229
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done230
+
+whole229:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
+	LEAQ        (R10)(R10*2), R11
 	VSHUFF32X4  $0xee, Z6, Z0, Z24
 	VSHUFF32X4  $0x44, Z6, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -6496,8 +8372,15 @@ step110:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R11*1)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z7, Z1, Z24
 	VSHUFF32X4  $0x44, Z7, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -6512,8 +8395,15 @@ step110:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R11*1)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z2, Z24
 	VSHUFF32X4  $0x44, Z8, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -6528,8 +8418,15 @@ step110:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R11*1)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z3, Z24
 	VSHUFF32X4  $0x44, Z9, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -6544,8 +8441,15 @@ step110:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R11*1)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z4, Z24
 	VSHUFF32X4  $0x44, Z10, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -6560,8 +8464,15 @@ step110:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R11*1)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z5, Z24
 	VSHUFF32X4  $0x44, Z11, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -6576,132 +8487,192 @@ step110:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+16, DI
-	LEAQ        (CX)(BX*4), CX
-	DECQ        DX
-	JNZ         group109
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R11*1)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
+
+done230:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group226
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x7x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group111:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	LEAQ   (R14)(BX*2), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
+group231:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	CMPQ    96(AX), $+0
+	JEQ     fresh232
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
 
-step112:
+fresh232:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step233:
 	VCVTPH2PS   (R11), Z21
-	VCVTPH2PS   (R11)(BX*1), Z22
-	VCVTPH2PS   (R11)(BX*2), Z23
+	VCVTPH2PS   (R11)(R8*1), Z22
+	VCVTPH2PS   (R11)(R8*2), Z23
 	VMOVUPS     (R10), Z24
 	VFMADD231PS Z24, Z21, Z0
 	VFMADD231PS Z24, Z22, Z7
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     (R10)(SI*1), Z24
+	VMOVUPS     (R10)(DI*1), Z24
 	VFMADD231PS Z24, Z21, Z1
 	VFMADD231PS Z24, Z22, Z8
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     (R10)(SI*2), Z24
+	VMOVUPS     (R10)(DI*2), Z24
 	VFMADD231PS Z24, Z21, Z2
 	VFMADD231PS Z24, Z22, Z9
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     (R10)(R12*1), Z24
+	VMOVUPS     (R10)(R13*1), Z24
 	VFMADD231PS Z24, Z21, Z3
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     (R10)(SI*4), Z24
+	VMOVUPS     (R10)(DI*4), Z24
 	VFMADD231PS Z24, Z21, Z4
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     (R10)(R13*1), Z24
+	VMOVUPS     (R10)(R14*1), Z24
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z19
-	VMOVUPS     (R10)(R12*2), Z24
+	VMOVUPS     (R10)(R13*2), Z24
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z20
 	VCVTPH2PS   32(R11), Z21
-	VCVTPH2PS   32(R11)(BX*1), Z22
-	VCVTPH2PS   32(R11)(BX*2), Z23
+	VCVTPH2PS   32(R11)(R8*1), Z22
+	VCVTPH2PS   32(R11)(R8*2), Z23
 	VMOVUPS     64(R10), Z24
 	VFMADD231PS Z24, Z21, Z0
 	VFMADD231PS Z24, Z22, Z7
 	VFMADD231PS Z24, Z23, Z14
-	VMOVUPS     64(R10)(SI*1), Z24
+	VMOVUPS     64(R10)(DI*1), Z24
 	VFMADD231PS Z24, Z21, Z1
 	VFMADD231PS Z24, Z22, Z8
 	VFMADD231PS Z24, Z23, Z15
-	VMOVUPS     64(R10)(SI*2), Z24
+	VMOVUPS     64(R10)(DI*2), Z24
 	VFMADD231PS Z24, Z21, Z2
 	VFMADD231PS Z24, Z22, Z9
 	VFMADD231PS Z24, Z23, Z16
-	VMOVUPS     64(R10)(R12*1), Z24
+	VMOVUPS     64(R10)(R13*1), Z24
 	VFMADD231PS Z24, Z21, Z3
 	VFMADD231PS Z24, Z22, Z10
 	VFMADD231PS Z24, Z23, Z17
-	VMOVUPS     64(R10)(SI*4), Z24
+	VMOVUPS     64(R10)(DI*4), Z24
 	VFMADD231PS Z24, Z21, Z4
 	VFMADD231PS Z24, Z22, Z11
 	VFMADD231PS Z24, Z23, Z18
-	VMOVUPS     64(R10)(R13*1), Z24
+	VMOVUPS     64(R10)(R14*1), Z24
 	VFMADD231PS Z24, Z21, Z5
 	VFMADD231PS Z24, Z22, Z12
 	VFMADD231PS Z24, Z23, Z19
-	VMOVUPS     64(R10)(R12*2), Z24
+	VMOVUPS     64(R10)(R13*2), Z24
 	VFMADD231PS Z24, Z21, Z6
 	VFMADD231PS Z24, Z22, Z13
 	VFMADD231PS Z24, Z23, Z20
-	PREFETCHT1  (R14)
-	PREFETCHT1  (R14)(BX*1)
-	PREFETCHT1  (R14)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R14
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step112
-	MOVQ        DI, R9
+	JNZ         step233
+	CMPQ        104(AX), $+0
+	JEQ         whole234
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	JMP         done235
+
+whole234:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z7, Z0, Z21
 	VSHUFF32X4  $0x44, Z7, Z0, Z0
 	VADDPS      Z21, Z0, Z0
@@ -6716,8 +8687,13 @@ step112:
 	VPERMILPS   $0xb1, Z0, Z21
 	VADDPS      Z21, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z8, Z1, Z21
 	VSHUFF32X4  $0x44, Z8, Z1, Z1
 	VADDPS      Z21, Z1, Z1
@@ -6732,8 +8708,13 @@ step112:
 	VPERMILPS   $0xb1, Z1, Z21
 	VADDPS      Z21, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z2, Z21
 	VSHUFF32X4  $0x44, Z9, Z2, Z2
 	VADDPS      Z21, Z2, Z2
@@ -6748,8 +8729,13 @@ step112:
 	VPERMILPS   $0xb1, Z2, Z21
 	VADDPS      Z21, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z3, Z21
 	VSHUFF32X4  $0x44, Z10, Z3, Z3
 	VADDPS      Z21, Z3, Z3
@@ -6764,8 +8750,13 @@ step112:
 	VPERMILPS   $0xb1, Z3, Z21
 	VADDPS      Z21, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z4, Z21
 	VSHUFF32X4  $0x44, Z11, Z4, Z4
 	VADDPS      Z21, Z4, Z4
@@ -6780,8 +8771,13 @@ step112:
 	VPERMILPS   $0xb1, Z4, Z21
 	VADDPS      Z21, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z5, Z21
 	VSHUFF32X4  $0x44, Z12, Z5, Z5
 	VADDPS      Z21, Z5, Z5
@@ -6796,8 +8792,13 @@ step112:
 	VPERMILPS   $0xb1, Z5, Z21
 	VADDPS      Z21, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z6, Z21
 	VSHUFF32X4  $0x44, Z13, Z6, Z6
 	VADDPS      Z21, Z6, Z6
@@ -6812,145 +8813,208 @@ step112:
 	VPERMILPS   $0xb1, Z6, Z21
 	VADDPS      Z21, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group111
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
+
+done235:
+	ADDQ $+1344, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group231
 	VZEROUPPER
 	RET
 
 // func dotsF16AVX512x8x3(d *byte)
-// Requires: AVX, AVX512F, AVX512VL, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF16AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ  d+0(FP), AX
 	MOVQ  16(AX), CX
 	MOVQ  56(AX), DX
-	MOVQ  24(AX), BX
-	MOVQ  8(AX), SI
-	MOVQ  32(AX), DI
-	MOVQ  40(AX), R8
+	MOVQ  32(AX), BX
+	MOVQ  88(AX), SI
+	MOVQ  8(AX), DI
+	MOVQ  64(AX), R8
 	MOVQ  $0x00001111, R9
 	KMOVW R9, K1
-	MOVQ  $0x00000007, R9
-	KMOVW R9, K2
 
-group113:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	LEAQ   (R15)(BX*2), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group236:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh237
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step114:
+fresh237:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step238:
 	VCVTPH2PS   (R11), Z24
-	VCVTPH2PS   (R11)(BX*1), Z25
-	VCVTPH2PS   (R11)(BX*2), Z26
+	VCVTPH2PS   (R11)(R8*1), Z25
+	VCVTPH2PS   (R11)(R8*2), Z26
 	VMOVUPS     (R10), Z27
 	VFMADD231PS Z27, Z24, Z0
 	VFMADD231PS Z27, Z25, Z8
 	VFMADD231PS Z27, Z26, Z16
-	VMOVUPS     (R10)(SI*1), Z27
+	VMOVUPS     (R10)(DI*1), Z27
 	VFMADD231PS Z27, Z24, Z1
 	VFMADD231PS Z27, Z25, Z9
 	VFMADD231PS Z27, Z26, Z17
-	VMOVUPS     (R10)(SI*2), Z27
+	VMOVUPS     (R10)(DI*2), Z27
 	VFMADD231PS Z27, Z24, Z2
 	VFMADD231PS Z27, Z25, Z10
 	VFMADD231PS Z27, Z26, Z18
-	VMOVUPS     (R10)(R12*1), Z27
+	VMOVUPS     (R10)(R13*1), Z27
 	VFMADD231PS Z27, Z24, Z3
 	VFMADD231PS Z27, Z25, Z11
 	VFMADD231PS Z27, Z26, Z19
-	VMOVUPS     (R10)(SI*4), Z27
+	VMOVUPS     (R10)(DI*4), Z27
 	VFMADD231PS Z27, Z24, Z4
 	VFMADD231PS Z27, Z25, Z12
 	VFMADD231PS Z27, Z26, Z20
-	VMOVUPS     (R10)(R13*1), Z27
+	VMOVUPS     (R10)(R14*1), Z27
 	VFMADD231PS Z27, Z24, Z5
 	VFMADD231PS Z27, Z25, Z13
 	VFMADD231PS Z27, Z26, Z21
-	VMOVUPS     (R10)(R12*2), Z27
+	VMOVUPS     (R10)(R13*2), Z27
 	VFMADD231PS Z27, Z24, Z6
 	VFMADD231PS Z27, Z25, Z14
 	VFMADD231PS Z27, Z26, Z22
-	VMOVUPS     (R10)(R14*1), Z27
+	VMOVUPS     (R10)(R15*1), Z27
 	VFMADD231PS Z27, Z24, Z7
 	VFMADD231PS Z27, Z25, Z15
 	VFMADD231PS Z27, Z26, Z23
 	VCVTPH2PS   32(R11), Z24
-	VCVTPH2PS   32(R11)(BX*1), Z25
-	VCVTPH2PS   32(R11)(BX*2), Z26
+	VCVTPH2PS   32(R11)(R8*1), Z25
+	VCVTPH2PS   32(R11)(R8*2), Z26
 	VMOVUPS     64(R10), Z27
 	VFMADD231PS Z27, Z24, Z0
 	VFMADD231PS Z27, Z25, Z8
 	VFMADD231PS Z27, Z26, Z16
-	VMOVUPS     64(R10)(SI*1), Z27
+	VMOVUPS     64(R10)(DI*1), Z27
 	VFMADD231PS Z27, Z24, Z1
 	VFMADD231PS Z27, Z25, Z9
 	VFMADD231PS Z27, Z26, Z17
-	VMOVUPS     64(R10)(SI*2), Z27
+	VMOVUPS     64(R10)(DI*2), Z27
 	VFMADD231PS Z27, Z24, Z2
 	VFMADD231PS Z27, Z25, Z10
 	VFMADD231PS Z27, Z26, Z18
-	VMOVUPS     64(R10)(R12*1), Z27
+	VMOVUPS     64(R10)(R13*1), Z27
 	VFMADD231PS Z27, Z24, Z3
 	VFMADD231PS Z27, Z25, Z11
 	VFMADD231PS Z27, Z26, Z19
-	VMOVUPS     64(R10)(SI*4), Z27
+	VMOVUPS     64(R10)(DI*4), Z27
 	VFMADD231PS Z27, Z24, Z4
 	VFMADD231PS Z27, Z25, Z12
 	VFMADD231PS Z27, Z26, Z20
-	VMOVUPS     64(R10)(R13*1), Z27
+	VMOVUPS     64(R10)(R14*1), Z27
 	VFMADD231PS Z27, Z24, Z5
 	VFMADD231PS Z27, Z25, Z13
 	VFMADD231PS Z27, Z26, Z21
-	VMOVUPS     64(R10)(R12*2), Z27
+	VMOVUPS     64(R10)(R13*2), Z27
 	VFMADD231PS Z27, Z24, Z6
 	VFMADD231PS Z27, Z25, Z14
 	VFMADD231PS Z27, Z26, Z22
-	VMOVUPS     64(R10)(R14*1), Z27
+	VMOVUPS     64(R10)(R15*1), Z27
 	VFMADD231PS Z27, Z24, Z7
 	VFMADD231PS Z27, Z25, Z15
 	VFMADD231PS Z27, Z26, Z23
-	PREFETCHT1  (R15)
-	PREFETCHT1  (R15)(BX*1)
-	PREFETCHT1  (R15)(BX*2)
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
 	ADDQ        $+64, R11
-	ADDQ        $+64, R15
+	ADDQ        $+64, R12
 	ADDQ        $+128, R10
 	DECQ        R9
-	JNZ         step114
-	MOVQ        DI, R9
+	JNZ         step238
+	CMPQ        104(AX), $+0
+	JEQ         whole239
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done240
+
+whole239:
+	MOVQ        72(AX), R10
+	MOVQ        BX, R9
 	VSHUFF32X4  $0xee, Z8, Z0, Z24
 	VSHUFF32X4  $0x44, Z8, Z0, Z0
 	VADDPS      Z24, Z0, Z0
@@ -6965,8 +9029,13 @@ step114:
 	VPERMILPS   $0xb1, Z0, Z24
 	VADDPS      Z24, Z0, Z0
 	VCOMPRESSPS Z0, K1, Z0
-	VMOVUPS     X0, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X0, (R9)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*1)
+	VPERMILPS   $0x39, X0, X0
+	VMOVSS      X0, (R9)(R10*2)
+	VPERMILPS   $0x39, X0, X0
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z9, Z1, Z24
 	VSHUFF32X4  $0x44, Z9, Z1, Z1
 	VADDPS      Z24, Z1, Z1
@@ -6981,8 +9050,13 @@ step114:
 	VPERMILPS   $0xb1, Z1, Z24
 	VADDPS      Z24, Z1, Z1
 	VCOMPRESSPS Z1, K1, Z1
-	VMOVUPS     X1, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X1, (R9)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*1)
+	VPERMILPS   $0x39, X1, X1
+	VMOVSS      X1, (R9)(R10*2)
+	VPERMILPS   $0x39, X1, X1
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z10, Z2, Z24
 	VSHUFF32X4  $0x44, Z10, Z2, Z2
 	VADDPS      Z24, Z2, Z2
@@ -6997,8 +9071,13 @@ step114:
 	VPERMILPS   $0xb1, Z2, Z24
 	VADDPS      Z24, Z2, Z2
 	VCOMPRESSPS Z2, K1, Z2
-	VMOVUPS     X2, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X2, (R9)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*1)
+	VPERMILPS   $0x39, X2, X2
+	VMOVSS      X2, (R9)(R10*2)
+	VPERMILPS   $0x39, X2, X2
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z11, Z3, Z24
 	VSHUFF32X4  $0x44, Z11, Z3, Z3
 	VADDPS      Z24, Z3, Z3
@@ -7013,8 +9092,13 @@ step114:
 	VPERMILPS   $0xb1, Z3, Z24
 	VADDPS      Z24, Z3, Z3
 	VCOMPRESSPS Z3, K1, Z3
-	VMOVUPS     X3, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X3, (R9)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*1)
+	VPERMILPS   $0x39, X3, X3
+	VMOVSS      X3, (R9)(R10*2)
+	VPERMILPS   $0x39, X3, X3
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z12, Z4, Z24
 	VSHUFF32X4  $0x44, Z12, Z4, Z4
 	VADDPS      Z24, Z4, Z4
@@ -7029,8 +9113,13 @@ step114:
 	VPERMILPS   $0xb1, Z4, Z24
 	VADDPS      Z24, Z4, Z4
 	VCOMPRESSPS Z4, K1, Z4
-	VMOVUPS     X4, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X4, (R9)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*1)
+	VPERMILPS   $0x39, X4, X4
+	VMOVSS      X4, (R9)(R10*2)
+	VPERMILPS   $0x39, X4, X4
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z13, Z5, Z24
 	VSHUFF32X4  $0x44, Z13, Z5, Z5
 	VADDPS      Z24, Z5, Z5
@@ -7045,8 +9134,13 @@ step114:
 	VPERMILPS   $0xb1, Z5, Z24
 	VADDPS      Z24, Z5, Z5
 	VCOMPRESSPS Z5, K1, Z5
-	VMOVUPS     X5, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X5, (R9)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*1)
+	VPERMILPS   $0x39, X5, X5
+	VMOVSS      X5, (R9)(R10*2)
+	VPERMILPS   $0x39, X5, X5
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z14, Z6, Z24
 	VSHUFF32X4  $0x44, Z14, Z6, Z6
 	VADDPS      Z24, Z6, Z6
@@ -7061,8 +9155,13 @@ step114:
 	VPERMILPS   $0xb1, Z6, Z24
 	VADDPS      Z24, Z6, Z6
 	VCOMPRESSPS Z6, K1, Z6
-	VMOVUPS     X6, K2, (R9)
-	ADDQ        R8, R9
+	VMOVSS      X6, (R9)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*1)
+	VPERMILPS   $0x39, X6, X6
+	VMOVSS      X6, (R9)(R10*2)
+	VPERMILPS   $0x39, X6, X6
+	ADDQ        40(AX), R9
 	VSHUFF32X4  $0xee, Z15, Z7, Z24
 	VSHUFF32X4  $0x44, Z15, Z7, Z7
 	VADDPS      Z24, Z7, Z7
@@ -7077,29 +9176,35 @@ step114:
 	VPERMILPS   $0xb1, Z7, Z24
 	VADDPS      Z24, Z7, Z7
 	VCOMPRESSPS Z7, K1, Z7
-	VMOVUPS     X7, K2, (R9)
-	ADDQ        R8, R9
-	ADDQ        $+12, DI
-	LEAQ        (CX)(BX*1), CX
-	LEAQ        (CX)(BX*2), CX
-	DECQ        DX
-	JNZ         group113
+	VMOVSS      X7, (R9)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*1)
+	VPERMILPS   $0x39, X7, X7
+	VMOVSS      X7, (R9)(R10*2)
+	VPERMILPS   $0x39, X7, X7
+	ADDQ        40(AX), R9
+
+done240:
+	ADDQ $+1536, SI
+	ADDQ $+4, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group236
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX512x1x1(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF64AVX512x1x1(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+8, DX, DI
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), DI
 
-row115:
+row241:
 	MOVQ   48(AX), R8
 	MOVQ   (AX), R9
 	MOVQ   CX, DI
@@ -7108,9 +9213,9 @@ row115:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	SUBQ   $+4, R8
-	JLT    tail117
+	JLT    tail243
 
-quad116:
+quad242:
 	PREFETCHT0  2048(DI)
 	VMOVUPD     (DI), Z4
 	VFMADD231PD (R9), Z4, Z0
@@ -7126,22 +9231,22 @@ quad116:
 	ADDQ        $+256, DI
 	ADDQ        $+256, R9
 	SUBQ        $+4, R8
-	JGE         quad116
+	JGE         quad242
 
-tail117:
+tail243:
 	ADDQ $+4, R8
-	JZ   done119
+	JZ   done245
 
-single118:
+single244:
 	PREFETCHT0  2048(DI)
 	VMOVUPD     (DI), Z4
 	VFMADD231PD (R9), Z4, Z0
 	ADDQ        $+64, DI
 	ADDQ        $+64, R9
 	DECQ        R8
-	JNZ         single118
+	JNZ         single244
 
-done119:
+done245:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -7155,7 +9260,7 @@ done119:
 	ADDQ          $+8, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row115
+	JNZ           row241
 	VZEROUPPER
 	RET
 
@@ -7165,54 +9270,70 @@ TEXT ·dotsF64AVX512x2x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group120:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+group246:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	CMPQ    96(AX), $+0
+	JEQ     fresh247
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
 
-step121:
-	VMOVUPD       (R11), Z2
-	VMOVUPS       (R10), Z3
-	VFMADD231PD   Z3, Z2, Z0
-	VMOVUPS       (R10)(SI*1), Z3
-	VFMADD231PD   Z3, Z2, Z1
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step121
-	MOVQ          DI, R9
+fresh247:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step248:
+	VMOVUPD     (R10), Z2
+	VMOVUPS     (R9), Z3
+	VFMADD231PD Z3, Z2, Z0
+	VMOVUPS     (R9)(DI*1), Z3
+	VFMADD231PD Z3, Z2, Z1
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step248
+	CMPQ        104(AX), $+0
+	JEQ         whole249
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	JMP         done250
+
+whole249:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y2
 	VADDPD        Y2, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X2
 	VADDPD        X2, X0, X0
 	VPERMILPD     $0x01, X0, X2
 	VADDSD        X2, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y2
 	VADDPD        Y2, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X2
 	VADDPD        X2, X1, X1
 	VPERMILPD     $0x01, X1, X2
 	VADDSD        X2, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group120
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
+
+done250:
+	ADDQ $+128, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group246
 	VZEROUPPER
 	RET
 
@@ -7222,65 +9343,83 @@ TEXT ·dotsF64AVX512x3x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group122:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (CX)(BX*1), R12
-	MOVQ   CX, R12
-	ADDQ   $+2048, R12
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
+group251:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	CMPQ    96(AX), $+0
+	JEQ     fresh252
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
 
-step123:
-	VMOVUPD       (R11), Z3
-	VMOVUPS       (R10), Z4
-	VFMADD231PD   Z4, Z3, Z0
-	VMOVUPS       (R10)(SI*1), Z4
-	VFMADD231PD   Z4, Z3, Z1
-	VMOVUPS       (R10)(SI*2), Z4
-	VFMADD231PD   Z4, Z3, Z2
-	PREFETCHT1    (R12)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R12
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step123
-	MOVQ          DI, R9
+fresh252:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+
+step253:
+	VMOVUPD     (R10), Z3
+	VMOVUPS     (R9), Z4
+	VFMADD231PD Z4, Z3, Z0
+	VMOVUPS     (R9)(DI*1), Z4
+	VFMADD231PD Z4, Z3, Z1
+	VMOVUPS     (R9)(DI*2), Z4
+	VFMADD231PD Z4, Z3, Z2
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step253
+	CMPQ        104(AX), $+0
+	JEQ         whole254
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	JMP         done255
+
+whole254:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y3
 	VADDPD        Y3, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X3
 	VADDPD        X3, X0, X0
 	VPERMILPD     $0x01, X0, X3
 	VADDSD        X3, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y3
 	VADDPD        Y3, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X3
 	VADDPD        X3, X1, X1
 	VPERMILPD     $0x01, X1, X3
 	VADDSD        X3, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y3
 	VADDPD        Y3, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X3
 	VADDPD        X3, X2, X2
 	VPERMILPD     $0x01, X2, X3
 	VADDSD        X3, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group122
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
+
+done255:
+	ADDQ $+192, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group251
 	VZEROUPPER
 	RET
 
@@ -7290,77 +9429,97 @@ TEXT ·dotsF64AVX512x4x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group124:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+group256:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	CMPQ    96(AX), $+0
+	JEQ     fresh257
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
 
-step125:
-	VMOVUPD       (R11), Z4
-	VMOVUPS       (R10), Z5
-	VFMADD231PD   Z5, Z4, Z0
-	VMOVUPS       (R10)(SI*1), Z5
-	VFMADD231PD   Z5, Z4, Z1
-	VMOVUPS       (R10)(SI*2), Z5
-	VFMADD231PD   Z5, Z4, Z2
-	VMOVUPS       (R10)(R12*1), Z5
-	VFMADD231PD   Z5, Z4, Z3
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step125
-	MOVQ          DI, R9
+fresh257:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step258:
+	VMOVUPD     (R10), Z4
+	VMOVUPS     (R9), Z5
+	VFMADD231PD Z5, Z4, Z0
+	VMOVUPS     (R9)(DI*1), Z5
+	VFMADD231PD Z5, Z4, Z1
+	VMOVUPS     (R9)(DI*2), Z5
+	VFMADD231PD Z5, Z4, Z2
+	VMOVUPS     (R9)(R12*1), Z5
+	VFMADD231PD Z5, Z4, Z3
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step258
+	CMPQ        104(AX), $+0
+	JEQ         whole259
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	JMP         done260
+
+whole259:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y4
 	VADDPD        Y4, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X4
 	VADDPD        X4, X0, X0
 	VPERMILPD     $0x01, X0, X4
 	VADDSD        X4, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y4
 	VADDPD        Y4, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X4
 	VADDPD        X4, X1, X1
 	VPERMILPD     $0x01, X1, X4
 	VADDSD        X4, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y4
 	VADDPD        Y4, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X4
 	VADDPD        X4, X2, X2
 	VPERMILPD     $0x01, X2, X4
 	VADDSD        X4, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y4
 	VADDPD        Y4, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X4
 	VADDPD        X4, X3, X3
 	VPERMILPD     $0x01, X3, X4
 	VADDSD        X4, X3, X3
-	VMOVSD        X3, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group124
+	VMOVSD        X3, (R8)
+	ADDQ          40(AX), R8
+
+done260:
+	ADDQ $+256, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group256
 	VZEROUPPER
 	RET
 
@@ -7370,88 +9529,110 @@ TEXT ·dotsF64AVX512x5x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group126:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (CX)(BX*1), R13
-	MOVQ   CX, R13
-	ADDQ   $+2048, R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
+group261:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	CMPQ    96(AX), $+0
+	JEQ     fresh262
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
 
-step127:
-	VMOVUPD       (R11), Z5
-	VMOVUPS       (R10), Z6
-	VFMADD231PD   Z6, Z5, Z0
-	VMOVUPS       (R10)(SI*1), Z6
-	VFMADD231PD   Z6, Z5, Z1
-	VMOVUPS       (R10)(SI*2), Z6
-	VFMADD231PD   Z6, Z5, Z2
-	VMOVUPS       (R10)(R12*1), Z6
-	VFMADD231PD   Z6, Z5, Z3
-	VMOVUPS       (R10)(SI*4), Z6
-	VFMADD231PD   Z6, Z5, Z4
-	PREFETCHT1    (R13)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step127
-	MOVQ          DI, R9
+fresh262:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+
+step263:
+	VMOVUPD     (R10), Z5
+	VMOVUPS     (R9), Z6
+	VFMADD231PD Z6, Z5, Z0
+	VMOVUPS     (R9)(DI*1), Z6
+	VFMADD231PD Z6, Z5, Z1
+	VMOVUPS     (R9)(DI*2), Z6
+	VFMADD231PD Z6, Z5, Z2
+	VMOVUPS     (R9)(R12*1), Z6
+	VFMADD231PD Z6, Z5, Z3
+	VMOVUPS     (R9)(DI*4), Z6
+	VFMADD231PD Z6, Z5, Z4
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step263
+	CMPQ        104(AX), $+0
+	JEQ         whole264
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	JMP         done265
+
+whole264:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y5
 	VADDPD        Y5, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X5
 	VADDPD        X5, X0, X0
 	VPERMILPD     $0x01, X0, X5
 	VADDSD        X5, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y5
 	VADDPD        Y5, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X5
 	VADDPD        X5, X1, X1
 	VPERMILPD     $0x01, X1, X5
 	VADDSD        X5, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y5
 	VADDPD        Y5, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X5
 	VADDPD        X5, X2, X2
 	VPERMILPD     $0x01, X2, X5
 	VADDSD        X5, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y5
 	VADDPD        Y5, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X5
 	VADDPD        X5, X3, X3
 	VPERMILPD     $0x01, X3, X5
 	VADDSD        X5, X3, X3
-	VMOVSD        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y5
 	VADDPD        Y5, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X5
 	VADDPD        X5, X4, X4
 	VPERMILPD     $0x01, X4, X5
 	VADDSD        X5, X4, X4
-	VMOVSD        X4, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group126
+	VMOVSD        X4, (R8)
+	ADDQ          40(AX), R8
+
+done265:
+	ADDQ $+320, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group261
 	VZEROUPPER
 	RET
 
@@ -7461,100 +9642,124 @@ TEXT ·dotsF64AVX512x6x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group128:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+group266:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	CMPQ    96(AX), $+0
+	JEQ     fresh267
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
 
-step129:
-	VMOVUPD       (R11), Z6
-	VMOVUPS       (R10), Z7
-	VFMADD231PD   Z7, Z6, Z0
-	VMOVUPS       (R10)(SI*1), Z7
-	VFMADD231PD   Z7, Z6, Z1
-	VMOVUPS       (R10)(SI*2), Z7
-	VFMADD231PD   Z7, Z6, Z2
-	VMOVUPS       (R10)(R12*1), Z7
-	VFMADD231PD   Z7, Z6, Z3
-	VMOVUPS       (R10)(SI*4), Z7
-	VFMADD231PD   Z7, Z6, Z4
-	VMOVUPS       (R10)(R13*1), Z7
-	VFMADD231PD   Z7, Z6, Z5
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step129
-	MOVQ          DI, R9
+fresh267:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step268:
+	VMOVUPD     (R10), Z6
+	VMOVUPS     (R9), Z7
+	VFMADD231PD Z7, Z6, Z0
+	VMOVUPS     (R9)(DI*1), Z7
+	VFMADD231PD Z7, Z6, Z1
+	VMOVUPS     (R9)(DI*2), Z7
+	VFMADD231PD Z7, Z6, Z2
+	VMOVUPS     (R9)(R12*1), Z7
+	VFMADD231PD Z7, Z6, Z3
+	VMOVUPS     (R9)(DI*4), Z7
+	VFMADD231PD Z7, Z6, Z4
+	VMOVUPS     (R9)(R13*1), Z7
+	VFMADD231PD Z7, Z6, Z5
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step268
+	CMPQ        104(AX), $+0
+	JEQ         whole269
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	JMP         done270
+
+whole269:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y6
 	VADDPD        Y6, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X6
 	VADDPD        X6, X0, X0
 	VPERMILPD     $0x01, X0, X6
 	VADDSD        X6, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y6
 	VADDPD        Y6, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X6
 	VADDPD        X6, X1, X1
 	VPERMILPD     $0x01, X1, X6
 	VADDSD        X6, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y6
 	VADDPD        Y6, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X6
 	VADDPD        X6, X2, X2
 	VPERMILPD     $0x01, X2, X6
 	VADDSD        X6, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y6
 	VADDPD        Y6, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X6
 	VADDPD        X6, X3, X3
 	VPERMILPD     $0x01, X3, X6
 	VADDSD        X6, X3, X3
-	VMOVSD        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y6
 	VADDPD        Y6, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X6
 	VADDPD        X6, X4, X4
 	VPERMILPD     $0x01, X4, X6
 	VADDSD        X6, X4, X4
-	VMOVSD        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y6
 	VADDPD        Y6, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X6
 	VADDPD        X6, X5, X5
 	VPERMILPD     $0x01, X5, X6
 	VADDSD        X6, X5, X5
-	VMOVSD        X5, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group128
+	VMOVSD        X5, (R8)
+	ADDQ          40(AX), R8
+
+done270:
+	ADDQ $+384, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group266
 	VZEROUPPER
 	RET
 
@@ -7564,111 +9769,137 @@ TEXT ·dotsF64AVX512x7x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group130:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	MOVQ   CX, R14
-	ADDQ   $+2048, R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
+group271:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	CMPQ    96(AX), $+0
+	JEQ     fresh272
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
 
-step131:
-	VMOVUPD       (R11), Z7
-	VMOVUPS       (R10), Z8
-	VFMADD231PD   Z8, Z7, Z0
-	VMOVUPS       (R10)(SI*1), Z8
-	VFMADD231PD   Z8, Z7, Z1
-	VMOVUPS       (R10)(SI*2), Z8
-	VFMADD231PD   Z8, Z7, Z2
-	VMOVUPS       (R10)(R12*1), Z8
-	VFMADD231PD   Z8, Z7, Z3
-	VMOVUPS       (R10)(SI*4), Z8
-	VFMADD231PD   Z8, Z7, Z4
-	VMOVUPS       (R10)(R13*1), Z8
-	VFMADD231PD   Z8, Z7, Z5
-	VMOVUPS       (R10)(R12*2), Z8
-	VFMADD231PD   Z8, Z7, Z6
-	PREFETCHT1    (R14)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step131
-	MOVQ          DI, R9
+fresh272:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+
+step273:
+	VMOVUPD     (R10), Z7
+	VMOVUPS     (R9), Z8
+	VFMADD231PD Z8, Z7, Z0
+	VMOVUPS     (R9)(DI*1), Z8
+	VFMADD231PD Z8, Z7, Z1
+	VMOVUPS     (R9)(DI*2), Z8
+	VFMADD231PD Z8, Z7, Z2
+	VMOVUPS     (R9)(R12*1), Z8
+	VFMADD231PD Z8, Z7, Z3
+	VMOVUPS     (R9)(DI*4), Z8
+	VFMADD231PD Z8, Z7, Z4
+	VMOVUPS     (R9)(R13*1), Z8
+	VFMADD231PD Z8, Z7, Z5
+	VMOVUPS     (R9)(R12*2), Z8
+	VFMADD231PD Z8, Z7, Z6
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step273
+	CMPQ        104(AX), $+0
+	JEQ         whole274
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	JMP         done275
+
+whole274:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y7
 	VADDPD        Y7, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X7
 	VADDPD        X7, X0, X0
 	VPERMILPD     $0x01, X0, X7
 	VADDSD        X7, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y7
 	VADDPD        Y7, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X7
 	VADDPD        X7, X1, X1
 	VPERMILPD     $0x01, X1, X7
 	VADDSD        X7, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y7
 	VADDPD        Y7, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X7
 	VADDPD        X7, X2, X2
 	VPERMILPD     $0x01, X2, X7
 	VADDSD        X7, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y7
 	VADDPD        Y7, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X7
 	VADDPD        X7, X3, X3
 	VPERMILPD     $0x01, X3, X7
 	VADDSD        X7, X3, X3
-	VMOVSD        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y7
 	VADDPD        Y7, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X7
 	VADDPD        X7, X4, X4
 	VPERMILPD     $0x01, X4, X7
 	VADDSD        X7, X4, X4
-	VMOVSD        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y7
 	VADDPD        Y7, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X7
 	VADDPD        X7, X5, X5
 	VPERMILPD     $0x01, X5, X7
 	VADDSD        X7, X5, X5
-	VMOVSD        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y7
 	VADDPD        Y7, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X7
 	VADDPD        X7, X6, X6
 	VPERMILPD     $0x01, X6, X7
 	VADDSD        X7, X6, X6
-	VMOVSD        X6, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group130
+	VMOVSD        X6, (R8)
+	ADDQ          40(AX), R8
+
+done275:
+	ADDQ $+448, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group271
 	VZEROUPPER
 	RET
 
@@ -7678,141 +9909,168 @@ TEXT ·dotsF64AVX512x8x1(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group132:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	MOVQ   CX, R15
-	ADDQ   $+2048, R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group276:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh277
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step133:
-	VMOVUPD       (R11), Z8
-	VMOVUPS       (R10), Z9
-	VFMADD231PD   Z9, Z8, Z0
-	VMOVUPS       (R10)(SI*1), Z9
-	VFMADD231PD   Z9, Z8, Z1
-	VMOVUPS       (R10)(SI*2), Z9
-	VFMADD231PD   Z9, Z8, Z2
-	VMOVUPS       (R10)(R12*1), Z9
-	VFMADD231PD   Z9, Z8, Z3
-	VMOVUPS       (R10)(SI*4), Z9
-	VFMADD231PD   Z9, Z8, Z4
-	VMOVUPS       (R10)(R13*1), Z9
-	VFMADD231PD   Z9, Z8, Z5
-	VMOVUPS       (R10)(R12*2), Z9
-	VFMADD231PD   Z9, Z8, Z6
-	VMOVUPS       (R10)(R14*1), Z9
-	VFMADD231PD   Z9, Z8, Z7
-	PREFETCHT1    (R15)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step133
-	MOVQ          DI, R9
+fresh277:
+	MOVQ 48(AX), R8
+	MOVQ (AX), R9
+	MOVQ 80(AX), R11
+	MOVQ CX, R10
+	ADDQ R10, R11
+	LEAQ (DI)(DI*2), R12
+	LEAQ (R12)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step278:
+	VMOVUPD     (R10), Z8
+	VMOVUPS     (R9), Z9
+	VFMADD231PD Z9, Z8, Z0
+	VMOVUPS     (R9)(DI*1), Z9
+	VFMADD231PD Z9, Z8, Z1
+	VMOVUPS     (R9)(DI*2), Z9
+	VFMADD231PD Z9, Z8, Z2
+	VMOVUPS     (R9)(R12*1), Z9
+	VFMADD231PD Z9, Z8, Z3
+	VMOVUPS     (R9)(DI*4), Z9
+	VFMADD231PD Z9, Z8, Z4
+	VMOVUPS     (R9)(R13*1), Z9
+	VFMADD231PD Z9, Z8, Z5
+	VMOVUPS     (R9)(R12*2), Z9
+	VFMADD231PD Z9, Z8, Z6
+	VMOVUPS     (R9)(R14*1), Z9
+	VFMADD231PD Z9, Z8, Z7
+	PREFETCHT0  (R11)
+	ADDQ        $+64, R10
+	ADDQ        $+64, R11
+	ADDQ        $+64, R9
+	DECQ        R8
+	JNZ         step278
+	CMPQ        104(AX), $+0
+	JEQ         whole279
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done280
+
+whole279:
+	MOVQ          72(AX), R8
+	MOVQ          BX, R8
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X8
 	VADDPD        X8, X0, X0
 	VPERMILPD     $0x01, X0, X8
 	VADDSD        X8, X0, X0
-	VMOVSD        X0, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X0, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z1, Y8
 	VADDPD        Y8, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X8
 	VADDPD        X8, X1, X1
 	VPERMILPD     $0x01, X1, X8
 	VADDSD        X8, X1, X1
-	VMOVSD        X1, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X1, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z2, Y8
 	VADDPD        Y8, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X8
 	VADDPD        X8, X2, X2
 	VPERMILPD     $0x01, X2, X8
 	VADDSD        X8, X2, X2
-	VMOVSD        X2, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X2, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z3, Y8
 	VADDPD        Y8, Y3, Y3
 	VEXTRACTF128  $0x01, Y3, X8
 	VADDPD        X8, X3, X3
 	VPERMILPD     $0x01, X3, X8
 	VADDSD        X8, X3, X3
-	VMOVSD        X3, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X3, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPD        Y8, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X8
 	VADDPD        X8, X4, X4
 	VPERMILPD     $0x01, X4, X8
 	VADDSD        X8, X4, X4
-	VMOVSD        X4, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X4, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z5, Y8
 	VADDPD        Y8, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X8
 	VADDPD        X8, X5, X5
 	VPERMILPD     $0x01, X5, X8
 	VADDSD        X8, X5, X5
-	VMOVSD        X5, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X5, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z6, Y8
 	VADDPD        Y8, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X8
 	VADDPD        X8, X6, X6
 	VPERMILPD     $0x01, X6, X8
 	VADDSD        X8, X6, X6
-	VMOVSD        X6, (R9)
-	ADDQ          R8, R9
+	VMOVSD        X6, (R8)
+	ADDQ          40(AX), R8
 	VEXTRACTF64X4 $0x01, Z7, Y8
 	VADDPD        Y8, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X8
 	VADDPD        X8, X7, X7
 	VPERMILPD     $0x01, X7, X8
 	VADDSD        X8, X7, X7
-	VMOVSD        X7, (R9)
-	ADDQ          R8, R9
-	ADDQ          $+8, DI
-	LEAQ          (CX)(BX*1), CX
-	DECQ          DX
-	JNZ           group132
+	VMOVSD        X7, (R8)
+	ADDQ          40(AX), R8
+
+done280:
+	ADDQ $+512, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group276
 	VZEROUPPER
 	RET
 
 // func dotsF64AVX512x1x4(d *byte)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·dotsF64AVX512x1x4(SB), NOSPLIT, $0-8
-	MOVQ   d+0(FP), AX
-	MOVQ   16(AX), CX
-	MOVQ   56(AX), DX
-	MOVQ   24(AX), BX
-	MOVQ   32(AX), SI
-	MOVQ   BX, DI
-	IMULQ  DX, DI
-	IMUL3Q $+8, DX, R8
-	LEAQ   (R8)(R8*2), R9
-	LEAQ   (DI)(DI*2), R11
+	MOVQ d+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 56(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 32(AX), SI
+	MOVQ 64(AX), DI
+	MOVQ 72(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(DI*2), R11
 
-row134:
+row281:
 	MOVQ   48(AX), R12
 	MOVQ   (AX), R13
 	MOVQ   CX, R10
@@ -7833,9 +10091,9 @@ row134:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	SUBQ   $+4, R12
-	JLT    tail136
+	JLT    tail283
 
-quad135:
+quad282:
 	VMOVUPS     (R13), Z16
 	VMOVUPS     64(R13), Z17
 	VMOVUPS     128(R13), Z18
@@ -7875,13 +10133,13 @@ quad135:
 	ADDQ        $+256, R10
 	ADDQ        $+256, R13
 	SUBQ        $+4, R12
-	JGE         quad135
+	JGE         quad282
 
-tail136:
+tail283:
 	ADDQ $+4, R12
-	JZ   done138
+	JZ   done285
 
-single137:
+single284:
 	VMOVUPS     (R13), Z16
 	PREFETCHT0  2048(R10)
 	VFMADD231PD (R10), Z16, Z0
@@ -7894,9 +10152,9 @@ single137:
 	ADDQ        $+64, R10
 	ADDQ        $+64, R13
 	DECQ        R12
-	JNZ         single137
+	JNZ         single284
 
-done138:
+done285:
 	VADDPD        Z2, Z0, Z0
 	VADDPD        Z3, Z1, Z1
 	VADDPD        Z1, Z0, Z0
@@ -7940,7 +10198,7 @@ done138:
 	ADDQ          $+8, SI
 	ADDQ          BX, CX
 	DECQ          DX
-	JNZ           row134
+	JNZ           row281
 	VZEROUPPER
 	RET
 
@@ -7950,51 +10208,79 @@ TEXT ·dotsF64AVX512x2x4(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group139:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+group286:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	CMPQ    96(AX), $+0
+	JEQ     fresh287
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
 
-step140:
-	VMOVUPD       (R11), Z8
-	VMOVUPD       (R11)(BX*1), Z9
-	VMOVUPD       (R11)(BX*2), Z10
-	VMOVUPD       (R11)(R12*1), Z11
-	VMOVUPS       (R10), Z12
-	VFMADD231PD   Z12, Z8, Z0
-	VFMADD231PD   Z12, Z9, Z2
-	VFMADD231PD   Z12, Z10, Z4
-	VFMADD231PD   Z12, Z11, Z6
-	VMOVUPS       (R10)(SI*1), Z12
-	VFMADD231PD   Z12, Z8, Z1
-	VFMADD231PD   Z12, Z9, Z3
-	VFMADD231PD   Z12, Z10, Z5
-	VFMADD231PD   Z12, Z11, Z7
-	PREFETCHT1    (R13)
-	PREFETCHT1    (R13)(BX*1)
-	PREFETCHT1    (R13)(BX*2)
-	PREFETCHT1    (R13)(R12*1)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step140
-	MOVQ          DI, R9
+fresh287:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step288:
+	VMOVUPD     (R11), Z8
+	VMOVUPD     (R11)(R8*1), Z9
+	VMOVUPD     (R11)(R8*2), Z10
+	VMOVUPD     (R11)(R13*1), Z11
+	VMOVUPS     (R10), Z12
+	VFMADD231PD Z12, Z8, Z0
+	VFMADD231PD Z12, Z9, Z2
+	VFMADD231PD Z12, Z10, Z4
+	VFMADD231PD Z12, Z11, Z6
+	VMOVUPS     (R10)(DI*1), Z12
+	VFMADD231PD Z12, Z8, Z1
+	VFMADD231PD Z12, Z9, Z3
+	VFMADD231PD Z12, Z10, Z5
+	VFMADD231PD Z12, Z11, Z7
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step288
+	CMPQ        104(AX), $+0
+	JEQ         whole289
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	JMP         done290
+
+whole289:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
+	LEAQ          (R10)(R10*2), R11
 	VEXTRACTF64X4 $0x01, Z0, Y8
 	VADDPD        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X8
@@ -8008,22 +10294,22 @@ step140:
 	VADDPD        X8, X2, X2
 	VPERMILPD     $0x01, X2, X8
 	VADDSD        X8, X2, X2
-	VMOVSD        X2, 8(R9)
+	VMOVSD        X2, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z4, Y8
 	VADDPD        Y8, Y4, Y4
 	VEXTRACTF128  $0x01, Y4, X8
 	VADDPD        X8, X4, X4
 	VPERMILPD     $0x01, X4, X8
 	VADDSD        X8, X4, X4
-	VMOVSD        X4, 16(R9)
+	VMOVSD        X4, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z6, Y8
 	VADDPD        Y8, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X8
 	VADDPD        X8, X6, X6
 	VPERMILPD     $0x01, X6, X8
 	VADDSD        X8, X6, X6
-	VMOVSD        X6, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X6, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y8
 	VADDPD        Y8, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X8
@@ -8037,26 +10323,29 @@ step140:
 	VADDPD        X8, X3, X3
 	VPERMILPD     $0x01, X3, X8
 	VADDSD        X8, X3, X3
-	VMOVSD        X3, 8(R9)
+	VMOVSD        X3, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z5, Y8
 	VADDPD        Y8, Y5, Y5
 	VEXTRACTF128  $0x01, Y5, X8
 	VADDPD        X8, X5, X5
 	VPERMILPD     $0x01, X5, X8
 	VADDSD        X8, X5, X5
-	VMOVSD        X5, 16(R9)
+	VMOVSD        X5, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z7, Y8
 	VADDPD        Y8, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X8
 	VADDPD        X8, X7, X7
 	VPERMILPD     $0x01, X7, X8
 	VADDSD        X8, X7, X7
-	VMOVSD        X7, 24(R9)
-	ADDQ          R8, R9
-	ADDQ          $+32, DI
-	LEAQ          (CX)(BX*4), CX
-	DECQ          DX
-	JNZ           group139
+	VMOVSD        X7, (R9)(R11*1)
+	ADDQ          40(AX), R9
+
+done290:
+	ADDQ $+512, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group286
 	VZEROUPPER
 	RET
 
@@ -8066,60 +10355,96 @@ TEXT ·dotsF64AVX512x3x4(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group141:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (CX)(BX*4), R13
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+group291:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	CMPQ    96(AX), $+0
+	JEQ     fresh292
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
 
-step142:
-	VMOVUPD       (R11), Z12
-	VMOVUPD       (R11)(BX*1), Z13
-	VMOVUPD       (R11)(BX*2), Z14
-	VMOVUPD       (R11)(R12*1), Z15
-	VMOVUPS       (R10), Z16
-	VFMADD231PD   Z16, Z12, Z0
-	VFMADD231PD   Z16, Z13, Z3
-	VFMADD231PD   Z16, Z14, Z6
-	VFMADD231PD   Z16, Z15, Z9
-	VMOVUPS       (R10)(SI*1), Z16
-	VFMADD231PD   Z16, Z12, Z1
-	VFMADD231PD   Z16, Z13, Z4
-	VFMADD231PD   Z16, Z14, Z7
-	VFMADD231PD   Z16, Z15, Z10
-	VMOVUPS       (R10)(SI*2), Z16
-	VFMADD231PD   Z16, Z12, Z2
-	VFMADD231PD   Z16, Z13, Z5
-	VFMADD231PD   Z16, Z14, Z8
-	VFMADD231PD   Z16, Z15, Z11
-	PREFETCHT1    (R13)
-	PREFETCHT1    (R13)(BX*1)
-	PREFETCHT1    (R13)(BX*2)
-	PREFETCHT1    (R13)(R12*1)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R13
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step142
-	MOVQ          DI, R9
+fresh292:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+
+step293:
+	VMOVUPD     (R11), Z12
+	VMOVUPD     (R11)(R8*1), Z13
+	VMOVUPD     (R11)(R8*2), Z14
+	VMOVUPD     (R11)(R13*1), Z15
+	VMOVUPS     (R10), Z16
+	VFMADD231PD Z16, Z12, Z0
+	VFMADD231PD Z16, Z13, Z3
+	VFMADD231PD Z16, Z14, Z6
+	VFMADD231PD Z16, Z15, Z9
+	VMOVUPS     (R10)(DI*1), Z16
+	VFMADD231PD Z16, Z12, Z1
+	VFMADD231PD Z16, Z13, Z4
+	VFMADD231PD Z16, Z14, Z7
+	VFMADD231PD Z16, Z15, Z10
+	VMOVUPS     (R10)(DI*2), Z16
+	VFMADD231PD Z16, Z12, Z2
+	VFMADD231PD Z16, Z13, Z5
+	VFMADD231PD Z16, Z14, Z8
+	VFMADD231PD Z16, Z15, Z11
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step293
+	CMPQ        104(AX), $+0
+	JEQ         whole294
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	JMP         done295
+
+whole294:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
+	LEAQ          (R10)(R10*2), R11
 	VEXTRACTF64X4 $0x01, Z0, Y12
 	VADDPD        Y12, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X12
@@ -8133,22 +10458,22 @@ step142:
 	VADDPD        X12, X3, X3
 	VPERMILPD     $0x01, X3, X12
 	VADDSD        X12, X3, X3
-	VMOVSD        X3, 8(R9)
+	VMOVSD        X3, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z6, Y12
 	VADDPD        Y12, Y6, Y6
 	VEXTRACTF128  $0x01, Y6, X12
 	VADDPD        X12, X6, X6
 	VPERMILPD     $0x01, X6, X12
 	VADDSD        X12, X6, X6
-	VMOVSD        X6, 16(R9)
+	VMOVSD        X6, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z9, Y12
 	VADDPD        Y12, Y9, Y9
 	VEXTRACTF128  $0x01, Y9, X12
 	VADDPD        X12, X9, X9
 	VPERMILPD     $0x01, X9, X12
 	VADDSD        X12, X9, X9
-	VMOVSD        X9, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X9, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y12
 	VADDPD        Y12, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X12
@@ -8162,22 +10487,22 @@ step142:
 	VADDPD        X12, X4, X4
 	VPERMILPD     $0x01, X4, X12
 	VADDSD        X12, X4, X4
-	VMOVSD        X4, 8(R9)
+	VMOVSD        X4, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z7, Y12
 	VADDPD        Y12, Y7, Y7
 	VEXTRACTF128  $0x01, Y7, X12
 	VADDPD        X12, X7, X7
 	VPERMILPD     $0x01, X7, X12
 	VADDSD        X12, X7, X7
-	VMOVSD        X7, 16(R9)
+	VMOVSD        X7, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z10, Y12
 	VADDPD        Y12, Y10, Y10
 	VEXTRACTF128  $0x01, Y10, X12
 	VADDPD        X12, X10, X10
 	VPERMILPD     $0x01, X10, X12
 	VADDSD        X12, X10, X10
-	VMOVSD        X10, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X10, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y12
 	VADDPD        Y12, Y2, Y2
 	VEXTRACTF128  $0x01, Y2, X12
@@ -8191,26 +10516,29 @@ step142:
 	VADDPD        X12, X5, X5
 	VPERMILPD     $0x01, X5, X12
 	VADDSD        X12, X5, X5
-	VMOVSD        X5, 8(R9)
+	VMOVSD        X5, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z8, Y12
 	VADDPD        Y12, Y8, Y8
 	VEXTRACTF128  $0x01, Y8, X12
 	VADDPD        X12, X8, X8
 	VPERMILPD     $0x01, X8, X12
 	VADDSD        X12, X8, X8
-	VMOVSD        X8, 16(R9)
+	VMOVSD        X8, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z11, Y12
 	VADDPD        Y12, Y11, Y11
 	VEXTRACTF128  $0x01, Y11, X12
 	VADDPD        X12, X11, X11
 	VPERMILPD     $0x01, X11, X12
 	VADDSD        X12, X11, X11
-	VMOVSD        X11, 24(R9)
-	ADDQ          R8, R9
-	ADDQ          $+32, DI
-	LEAQ          (CX)(BX*4), CX
-	DECQ          DX
-	JNZ           group141
+	VMOVSD        X11, (R9)(R11*1)
+	ADDQ          40(AX), R9
+
+done295:
+	ADDQ $+768, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group291
 	VZEROUPPER
 	RET
 
@@ -8220,70 +10548,114 @@ TEXT ·dotsF64AVX512x4x4(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group143:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
+group296:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	CMPQ    96(AX), $+0
+	JEQ     fresh297
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
 
-step144:
-	VMOVUPD       (R11), Z16
-	VMOVUPD       (R11)(BX*1), Z17
-	VMOVUPD       (R11)(BX*2), Z18
-	VMOVUPD       (R11)(R12*1), Z19
-	VMOVUPS       (R10), Z20
-	VFMADD231PD   Z20, Z16, Z0
-	VFMADD231PD   Z20, Z17, Z4
-	VFMADD231PD   Z20, Z18, Z8
-	VFMADD231PD   Z20, Z19, Z12
-	VMOVUPS       (R10)(SI*1), Z20
-	VFMADD231PD   Z20, Z16, Z1
-	VFMADD231PD   Z20, Z17, Z5
-	VFMADD231PD   Z20, Z18, Z9
-	VFMADD231PD   Z20, Z19, Z13
-	VMOVUPS       (R10)(SI*2), Z20
-	VFMADD231PD   Z20, Z16, Z2
-	VFMADD231PD   Z20, Z17, Z6
-	VFMADD231PD   Z20, Z18, Z10
-	VFMADD231PD   Z20, Z19, Z14
-	VMOVUPS       (R10)(R13*1), Z20
-	VFMADD231PD   Z20, Z16, Z3
-	VFMADD231PD   Z20, Z17, Z7
-	VFMADD231PD   Z20, Z18, Z11
-	VFMADD231PD   Z20, Z19, Z15
-	PREFETCHT1    (R14)
-	PREFETCHT1    (R14)(BX*1)
-	PREFETCHT1    (R14)(BX*2)
-	PREFETCHT1    (R14)(R12*1)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step144
-	MOVQ          DI, R9
+fresh297:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step298:
+	VMOVUPD     (R11), Z16
+	VMOVUPD     (R11)(R8*1), Z17
+	VMOVUPD     (R11)(R8*2), Z18
+	VMOVUPD     (R11)(R13*1), Z19
+	VMOVUPS     (R10), Z20
+	VFMADD231PD Z20, Z16, Z0
+	VFMADD231PD Z20, Z17, Z4
+	VFMADD231PD Z20, Z18, Z8
+	VFMADD231PD Z20, Z19, Z12
+	VMOVUPS     (R10)(DI*1), Z20
+	VFMADD231PD Z20, Z16, Z1
+	VFMADD231PD Z20, Z17, Z5
+	VFMADD231PD Z20, Z18, Z9
+	VFMADD231PD Z20, Z19, Z13
+	VMOVUPS     (R10)(DI*2), Z20
+	VFMADD231PD Z20, Z16, Z2
+	VFMADD231PD Z20, Z17, Z6
+	VFMADD231PD Z20, Z18, Z10
+	VFMADD231PD Z20, Z19, Z14
+	VMOVUPS     (R10)(R14*1), Z20
+	VFMADD231PD Z20, Z16, Z3
+	VFMADD231PD Z20, Z17, Z7
+	VFMADD231PD Z20, Z18, Z11
+	VFMADD231PD Z20, Z19, Z15
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step298
+	CMPQ        104(AX), $+0
+	JEQ         whole299
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	JMP         done300
+
+whole299:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
+	LEAQ          (R10)(R10*2), R11
 	VEXTRACTF64X4 $0x01, Z0, Y16
 	VADDPD        Y16, Y0, Y0
 	VEXTRACTF64X2 $0x01, Y0, X16
@@ -8297,22 +10669,22 @@ step144:
 	VADDPD        X16, X4, X4
 	VPERMILPD     $0x01, X4, X16
 	VADDSD        X16, X4, X4
-	VMOVSD        X4, 8(R9)
+	VMOVSD        X4, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z8, Y16
 	VADDPD        Y16, Y8, Y8
 	VEXTRACTF64X2 $0x01, Y8, X16
 	VADDPD        X16, X8, X8
 	VPERMILPD     $0x01, X8, X16
 	VADDSD        X16, X8, X8
-	VMOVSD        X8, 16(R9)
+	VMOVSD        X8, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z12, Y16
 	VADDPD        Y16, Y12, Y12
 	VEXTRACTF64X2 $0x01, Y12, X16
 	VADDPD        X16, X12, X12
 	VPERMILPD     $0x01, X12, X16
 	VADDSD        X16, X12, X12
-	VMOVSD        X12, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X12, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y16
 	VADDPD        Y16, Y1, Y1
 	VEXTRACTF64X2 $0x01, Y1, X16
@@ -8326,22 +10698,22 @@ step144:
 	VADDPD        X16, X5, X5
 	VPERMILPD     $0x01, X5, X16
 	VADDSD        X16, X5, X5
-	VMOVSD        X5, 8(R9)
+	VMOVSD        X5, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z9, Y16
 	VADDPD        Y16, Y9, Y9
 	VEXTRACTF64X2 $0x01, Y9, X16
 	VADDPD        X16, X9, X9
 	VPERMILPD     $0x01, X9, X16
 	VADDSD        X16, X9, X9
-	VMOVSD        X9, 16(R9)
+	VMOVSD        X9, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z13, Y16
 	VADDPD        Y16, Y13, Y13
 	VEXTRACTF64X2 $0x01, Y13, X16
 	VADDPD        X16, X13, X13
 	VPERMILPD     $0x01, X13, X16
 	VADDSD        X16, X13, X13
-	VMOVSD        X13, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X13, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y16
 	VADDPD        Y16, Y2, Y2
 	VEXTRACTF64X2 $0x01, Y2, X16
@@ -8355,22 +10727,22 @@ step144:
 	VADDPD        X16, X6, X6
 	VPERMILPD     $0x01, X6, X16
 	VADDSD        X16, X6, X6
-	VMOVSD        X6, 8(R9)
+	VMOVSD        X6, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z10, Y16
 	VADDPD        Y16, Y10, Y10
 	VEXTRACTF64X2 $0x01, Y10, X16
 	VADDPD        X16, X10, X10
 	VPERMILPD     $0x01, X10, X16
 	VADDSD        X16, X10, X10
-	VMOVSD        X10, 16(R9)
+	VMOVSD        X10, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z14, Y16
 	VADDPD        Y16, Y14, Y14
 	VEXTRACTF64X2 $0x01, Y14, X16
 	VADDPD        X16, X14, X14
 	VPERMILPD     $0x01, X14, X16
 	VADDSD        X16, X14, X14
-	VMOVSD        X14, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X14, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z3, Y16
 	VADDPD        Y16, Y3, Y3
 	VEXTRACTF64X2 $0x01, Y3, X16
@@ -8384,26 +10756,29 @@ step144:
 	VADDPD        X16, X7, X7
 	VPERMILPD     $0x01, X7, X16
 	VADDSD        X16, X7, X7
-	VMOVSD        X7, 8(R9)
+	VMOVSD        X7, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z11, Y16
 	VADDPD        Y16, Y11, Y11
 	VEXTRACTF64X2 $0x01, Y11, X16
 	VADDPD        X16, X11, X11
 	VPERMILPD     $0x01, X11, X16
 	VADDSD        X16, X11, X11
-	VMOVSD        X11, 16(R9)
+	VMOVSD        X11, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z15, Y16
 	VADDPD        Y16, Y15, Y15
 	VEXTRACTF64X2 $0x01, Y15, X16
 	VADDPD        X16, X15, X15
 	VPERMILPD     $0x01, X15, X16
 	VADDSD        X16, X15, X15
-	VMOVSD        X15, 24(R9)
-	ADDQ          R8, R9
-	ADDQ          $+32, DI
-	LEAQ          (CX)(BX*4), CX
-	DECQ          DX
-	JNZ           group143
+	VMOVSD        X15, (R9)(R11*1)
+	ADDQ          40(AX), R9
+
+done300:
+	ADDQ $+1024, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group296
 	VZEROUPPER
 	RET
 
@@ -8413,79 +10788,131 @@ TEXT ·dotsF64AVX512x5x4(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group145:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (CX)(BX*4), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
+group301:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	CMPQ    96(AX), $+0
+	JEQ     fresh302
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
 
-step146:
-	VMOVUPD       (R11), Z20
-	VMOVUPD       (R11)(BX*1), Z21
-	VMOVUPD       (R11)(BX*2), Z22
-	VMOVUPD       (R11)(R12*1), Z23
-	VMOVUPS       (R10), Z24
-	VFMADD231PD   Z24, Z20, Z0
-	VFMADD231PD   Z24, Z21, Z5
-	VFMADD231PD   Z24, Z22, Z10
-	VFMADD231PD   Z24, Z23, Z15
-	VMOVUPS       (R10)(SI*1), Z24
-	VFMADD231PD   Z24, Z20, Z1
-	VFMADD231PD   Z24, Z21, Z6
-	VFMADD231PD   Z24, Z22, Z11
-	VFMADD231PD   Z24, Z23, Z16
-	VMOVUPS       (R10)(SI*2), Z24
-	VFMADD231PD   Z24, Z20, Z2
-	VFMADD231PD   Z24, Z21, Z7
-	VFMADD231PD   Z24, Z22, Z12
-	VFMADD231PD   Z24, Z23, Z17
-	VMOVUPS       (R10)(R13*1), Z24
-	VFMADD231PD   Z24, Z20, Z3
-	VFMADD231PD   Z24, Z21, Z8
-	VFMADD231PD   Z24, Z22, Z13
-	VFMADD231PD   Z24, Z23, Z18
-	VMOVUPS       (R10)(SI*4), Z24
-	VFMADD231PD   Z24, Z20, Z4
-	VFMADD231PD   Z24, Z21, Z9
-	VFMADD231PD   Z24, Z22, Z14
-	VFMADD231PD   Z24, Z23, Z19
-	PREFETCHT1    (R14)
-	PREFETCHT1    (R14)(BX*1)
-	PREFETCHT1    (R14)(BX*2)
-	PREFETCHT1    (R14)(R12*1)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step146
-	MOVQ          DI, R9
+fresh302:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+
+step303:
+	VMOVUPD     (R11), Z20
+	VMOVUPD     (R11)(R8*1), Z21
+	VMOVUPD     (R11)(R8*2), Z22
+	VMOVUPD     (R11)(R13*1), Z23
+	VMOVUPS     (R10), Z24
+	VFMADD231PD Z24, Z20, Z0
+	VFMADD231PD Z24, Z21, Z5
+	VFMADD231PD Z24, Z22, Z10
+	VFMADD231PD Z24, Z23, Z15
+	VMOVUPS     (R10)(DI*1), Z24
+	VFMADD231PD Z24, Z20, Z1
+	VFMADD231PD Z24, Z21, Z6
+	VFMADD231PD Z24, Z22, Z11
+	VFMADD231PD Z24, Z23, Z16
+	VMOVUPS     (R10)(DI*2), Z24
+	VFMADD231PD Z24, Z20, Z2
+	VFMADD231PD Z24, Z21, Z7
+	VFMADD231PD Z24, Z22, Z12
+	VFMADD231PD Z24, Z23, Z17
+	VMOVUPS     (R10)(R14*1), Z24
+	VFMADD231PD Z24, Z20, Z3
+	VFMADD231PD Z24, Z21, Z8
+	VFMADD231PD Z24, Z22, Z13
+	VFMADD231PD Z24, Z23, Z18
+	VMOVUPS     (R10)(DI*4), Z24
+	VFMADD231PD Z24, Z20, Z4
+	VFMADD231PD Z24, Z21, Z9
+	VFMADD231PD Z24, Z22, Z14
+	VFMADD231PD Z24, Z23, Z19
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step303
+	CMPQ        104(AX), $+0
+	JEQ         whole304
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	JMP         done305
+
+whole304:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
+	LEAQ          (R10)(R10*2), R11
 	VEXTRACTF64X4 $0x01, Z0, Y20
 	VADDPD        Y20, Y0, Y0
 	VEXTRACTF64X2 $0x01, Y0, X20
@@ -8499,22 +10926,22 @@ step146:
 	VADDPD        X20, X5, X5
 	VPERMILPD     $0x01, X5, X20
 	VADDSD        X20, X5, X5
-	VMOVSD        X5, 8(R9)
+	VMOVSD        X5, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z10, Y20
 	VADDPD        Y20, Y10, Y10
 	VEXTRACTF64X2 $0x01, Y10, X20
 	VADDPD        X20, X10, X10
 	VPERMILPD     $0x01, X10, X20
 	VADDSD        X20, X10, X10
-	VMOVSD        X10, 16(R9)
+	VMOVSD        X10, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z15, Y20
 	VADDPD        Y20, Y15, Y15
 	VEXTRACTF64X2 $0x01, Y15, X20
 	VADDPD        X20, X15, X15
 	VPERMILPD     $0x01, X15, X20
 	VADDSD        X20, X15, X15
-	VMOVSD        X15, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X15, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y20
 	VADDPD        Y20, Y1, Y1
 	VEXTRACTF64X2 $0x01, Y1, X20
@@ -8528,22 +10955,22 @@ step146:
 	VADDPD        X20, X6, X6
 	VPERMILPD     $0x01, X6, X20
 	VADDSD        X20, X6, X6
-	VMOVSD        X6, 8(R9)
+	VMOVSD        X6, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z11, Y20
 	VADDPD        Y20, Y11, Y11
 	VEXTRACTF64X2 $0x01, Y11, X20
 	VADDPD        X20, X11, X11
 	VPERMILPD     $0x01, X11, X20
 	VADDSD        X20, X11, X11
-	VMOVSD        X11, 16(R9)
+	VMOVSD        X11, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z16, Y20
 	VADDPD        Y20, Y16, Y16
 	VEXTRACTF64X2 $0x01, Y16, X20
 	VADDPD        X20, X16, X16
 	VPERMILPD     $0x01, X16, X20
 	VADDSD        X20, X16, X16
-	VMOVSD        X16, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X16, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y20
 	VADDPD        Y20, Y2, Y2
 	VEXTRACTF64X2 $0x01, Y2, X20
@@ -8557,22 +10984,22 @@ step146:
 	VADDPD        X20, X7, X7
 	VPERMILPD     $0x01, X7, X20
 	VADDSD        X20, X7, X7
-	VMOVSD        X7, 8(R9)
+	VMOVSD        X7, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z12, Y20
 	VADDPD        Y20, Y12, Y12
 	VEXTRACTF64X2 $0x01, Y12, X20
 	VADDPD        X20, X12, X12
 	VPERMILPD     $0x01, X12, X20
 	VADDSD        X20, X12, X12
-	VMOVSD        X12, 16(R9)
+	VMOVSD        X12, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z17, Y20
 	VADDPD        Y20, Y17, Y17
 	VEXTRACTF64X2 $0x01, Y17, X20
 	VADDPD        X20, X17, X17
 	VPERMILPD     $0x01, X17, X20
 	VADDSD        X20, X17, X17
-	VMOVSD        X17, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X17, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z3, Y20
 	VADDPD        Y20, Y3, Y3
 	VEXTRACTF64X2 $0x01, Y3, X20
@@ -8586,22 +11013,22 @@ step146:
 	VADDPD        X20, X8, X8
 	VPERMILPD     $0x01, X8, X20
 	VADDSD        X20, X8, X8
-	VMOVSD        X8, 8(R9)
+	VMOVSD        X8, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z13, Y20
 	VADDPD        Y20, Y13, Y13
 	VEXTRACTF64X2 $0x01, Y13, X20
 	VADDPD        X20, X13, X13
 	VPERMILPD     $0x01, X13, X20
 	VADDSD        X20, X13, X13
-	VMOVSD        X13, 16(R9)
+	VMOVSD        X13, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z18, Y20
 	VADDPD        Y20, Y18, Y18
 	VEXTRACTF64X2 $0x01, Y18, X20
 	VADDPD        X20, X18, X18
 	VPERMILPD     $0x01, X18, X20
 	VADDSD        X20, X18, X18
-	VMOVSD        X18, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X18, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z4, Y20
 	VADDPD        Y20, Y4, Y4
 	VEXTRACTF64X2 $0x01, Y4, X20
@@ -8615,26 +11042,29 @@ step146:
 	VADDPD        X20, X9, X9
 	VPERMILPD     $0x01, X9, X20
 	VADDSD        X20, X9, X9
-	VMOVSD        X9, 8(R9)
+	VMOVSD        X9, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z14, Y20
 	VADDPD        Y20, Y14, Y14
 	VEXTRACTF64X2 $0x01, Y14, X20
 	VADDPD        X20, X14, X14
 	VPERMILPD     $0x01, X14, X20
 	VADDSD        X20, X14, X14
-	VMOVSD        X14, 16(R9)
+	VMOVSD        X14, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z19, Y20
 	VADDPD        Y20, Y19, Y19
 	VEXTRACTF64X2 $0x01, Y19, X20
 	VADDPD        X20, X19, X19
 	VPERMILPD     $0x01, X19, X20
 	VADDSD        X20, X19, X19
-	VMOVSD        X19, 24(R9)
-	ADDQ          R8, R9
-	ADDQ          $+32, DI
-	LEAQ          (CX)(BX*4), CX
-	DECQ          DX
-	JNZ           group145
+	VMOVSD        X19, (R9)(R11*1)
+	ADDQ          40(AX), R9
+
+done305:
+	ADDQ $+1280, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group301
 	VZEROUPPER
 	RET
 
@@ -8644,89 +11074,149 @@ TEXT ·dotsF64AVX512x6x4(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group147:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (BX)(BX*2), R12
-	LEAQ   (SI)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*4), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group306:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh307
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step148:
-	VMOVUPD       (R11), Z24
-	VMOVUPD       (R11)(BX*1), Z25
-	VMOVUPD       (R11)(BX*2), Z26
-	VMOVUPD       (R11)(R12*1), Z27
-	VMOVUPS       (R10), Z28
-	VFMADD231PD   Z28, Z24, Z0
-	VFMADD231PD   Z28, Z25, Z6
-	VFMADD231PD   Z28, Z26, Z12
-	VFMADD231PD   Z28, Z27, Z18
-	VMOVUPS       (R10)(SI*1), Z28
-	VFMADD231PD   Z28, Z24, Z1
-	VFMADD231PD   Z28, Z25, Z7
-	VFMADD231PD   Z28, Z26, Z13
-	VFMADD231PD   Z28, Z27, Z19
-	VMOVUPS       (R10)(SI*2), Z28
-	VFMADD231PD   Z28, Z24, Z2
-	VFMADD231PD   Z28, Z25, Z8
-	VFMADD231PD   Z28, Z26, Z14
-	VFMADD231PD   Z28, Z27, Z20
-	VMOVUPS       (R10)(R13*1), Z28
-	VFMADD231PD   Z28, Z24, Z3
-	VFMADD231PD   Z28, Z25, Z9
-	VFMADD231PD   Z28, Z26, Z15
-	VFMADD231PD   Z28, Z27, Z21
-	VMOVUPS       (R10)(SI*4), Z28
-	VFMADD231PD   Z28, Z24, Z4
-	VFMADD231PD   Z28, Z25, Z10
-	VFMADD231PD   Z28, Z26, Z16
-	VFMADD231PD   Z28, Z27, Z22
-	VMOVUPS       (R10)(R14*1), Z28
-	VFMADD231PD   Z28, Z24, Z5
-	VFMADD231PD   Z28, Z25, Z11
-	VFMADD231PD   Z28, Z26, Z17
-	VFMADD231PD   Z28, Z27, Z23
-	PREFETCHT1    (R15)
-	PREFETCHT1    (R15)(BX*1)
-	PREFETCHT1    (R15)(BX*2)
-	PREFETCHT1    (R15)(R12*1)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step148
-	MOVQ          DI, R9
+fresh307:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (R8)(R8*2), R13
+	LEAQ (DI)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step308:
+	VMOVUPD     (R11), Z24
+	VMOVUPD     (R11)(R8*1), Z25
+	VMOVUPD     (R11)(R8*2), Z26
+	VMOVUPD     (R11)(R13*1), Z27
+	VMOVUPS     (R10), Z28
+	VFMADD231PD Z28, Z24, Z0
+	VFMADD231PD Z28, Z25, Z6
+	VFMADD231PD Z28, Z26, Z12
+	VFMADD231PD Z28, Z27, Z18
+	VMOVUPS     (R10)(DI*1), Z28
+	VFMADD231PD Z28, Z24, Z1
+	VFMADD231PD Z28, Z25, Z7
+	VFMADD231PD Z28, Z26, Z13
+	VFMADD231PD Z28, Z27, Z19
+	VMOVUPS     (R10)(DI*2), Z28
+	VFMADD231PD Z28, Z24, Z2
+	VFMADD231PD Z28, Z25, Z8
+	VFMADD231PD Z28, Z26, Z14
+	VFMADD231PD Z28, Z27, Z20
+	VMOVUPS     (R10)(R14*1), Z28
+	VFMADD231PD Z28, Z24, Z3
+	VFMADD231PD Z28, Z25, Z9
+	VFMADD231PD Z28, Z26, Z15
+	VFMADD231PD Z28, Z27, Z21
+	VMOVUPS     (R10)(DI*4), Z28
+	VFMADD231PD Z28, Z24, Z4
+	VFMADD231PD Z28, Z25, Z10
+	VFMADD231PD Z28, Z26, Z16
+	VFMADD231PD Z28, Z27, Z22
+	VMOVUPS     (R10)(R15*1), Z28
+	VFMADD231PD Z28, Z24, Z5
+	VFMADD231PD Z28, Z25, Z11
+	VFMADD231PD Z28, Z26, Z17
+	VFMADD231PD Z28, Z27, Z23
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	PREFETCHT0  (R12)(R13*1)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step308
+	CMPQ        104(AX), $+0
+	JEQ         whole309
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done310
+
+whole309:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
+	LEAQ          (R10)(R10*2), R11
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPD        Y24, Y0, Y0
 	VEXTRACTF64X2 $0x01, Y0, X24
@@ -8740,22 +11230,22 @@ step148:
 	VADDPD        X24, X6, X6
 	VPERMILPD     $0x01, X6, X24
 	VADDSD        X24, X6, X6
-	VMOVSD        X6, 8(R9)
+	VMOVSD        X6, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z12, Y24
 	VADDPD        Y24, Y12, Y12
 	VEXTRACTF64X2 $0x01, Y12, X24
 	VADDPD        X24, X12, X12
 	VPERMILPD     $0x01, X12, X24
 	VADDSD        X24, X12, X12
-	VMOVSD        X12, 16(R9)
+	VMOVSD        X12, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z18, Y24
 	VADDPD        Y24, Y18, Y18
 	VEXTRACTF64X2 $0x01, Y18, X24
 	VADDPD        X24, X18, X18
 	VPERMILPD     $0x01, X18, X24
 	VADDSD        X24, X18, X18
-	VMOVSD        X18, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X18, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y24
 	VADDPD        Y24, Y1, Y1
 	VEXTRACTF64X2 $0x01, Y1, X24
@@ -8769,22 +11259,22 @@ step148:
 	VADDPD        X24, X7, X7
 	VPERMILPD     $0x01, X7, X24
 	VADDSD        X24, X7, X7
-	VMOVSD        X7, 8(R9)
+	VMOVSD        X7, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z13, Y24
 	VADDPD        Y24, Y13, Y13
 	VEXTRACTF64X2 $0x01, Y13, X24
 	VADDPD        X24, X13, X13
 	VPERMILPD     $0x01, X13, X24
 	VADDSD        X24, X13, X13
-	VMOVSD        X13, 16(R9)
+	VMOVSD        X13, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z19, Y24
 	VADDPD        Y24, Y19, Y19
 	VEXTRACTF64X2 $0x01, Y19, X24
 	VADDPD        X24, X19, X19
 	VPERMILPD     $0x01, X19, X24
 	VADDSD        X24, X19, X19
-	VMOVSD        X19, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X19, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y24
 	VADDPD        Y24, Y2, Y2
 	VEXTRACTF64X2 $0x01, Y2, X24
@@ -8798,22 +11288,22 @@ step148:
 	VADDPD        X24, X8, X8
 	VPERMILPD     $0x01, X8, X24
 	VADDSD        X24, X8, X8
-	VMOVSD        X8, 8(R9)
+	VMOVSD        X8, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z14, Y24
 	VADDPD        Y24, Y14, Y14
 	VEXTRACTF64X2 $0x01, Y14, X24
 	VADDPD        X24, X14, X14
 	VPERMILPD     $0x01, X14, X24
 	VADDSD        X24, X14, X14
-	VMOVSD        X14, 16(R9)
+	VMOVSD        X14, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z20, Y24
 	VADDPD        Y24, Y20, Y20
 	VEXTRACTF64X2 $0x01, Y20, X24
 	VADDPD        X24, X20, X20
 	VPERMILPD     $0x01, X20, X24
 	VADDSD        X24, X20, X20
-	VMOVSD        X20, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X20, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z3, Y24
 	VADDPD        Y24, Y3, Y3
 	VEXTRACTF64X2 $0x01, Y3, X24
@@ -8827,22 +11317,22 @@ step148:
 	VADDPD        X24, X9, X9
 	VPERMILPD     $0x01, X9, X24
 	VADDSD        X24, X9, X9
-	VMOVSD        X9, 8(R9)
+	VMOVSD        X9, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z15, Y24
 	VADDPD        Y24, Y15, Y15
 	VEXTRACTF64X2 $0x01, Y15, X24
 	VADDPD        X24, X15, X15
 	VPERMILPD     $0x01, X15, X24
 	VADDSD        X24, X15, X15
-	VMOVSD        X15, 16(R9)
+	VMOVSD        X15, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z21, Y24
 	VADDPD        Y24, Y21, Y21
 	VEXTRACTF64X2 $0x01, Y21, X24
 	VADDPD        X24, X21, X21
 	VPERMILPD     $0x01, X21, X24
 	VADDSD        X24, X21, X21
-	VMOVSD        X21, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X21, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z4, Y24
 	VADDPD        Y24, Y4, Y4
 	VEXTRACTF64X2 $0x01, Y4, X24
@@ -8856,22 +11346,22 @@ step148:
 	VADDPD        X24, X10, X10
 	VPERMILPD     $0x01, X10, X24
 	VADDSD        X24, X10, X10
-	VMOVSD        X10, 8(R9)
+	VMOVSD        X10, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z16, Y24
 	VADDPD        Y24, Y16, Y16
 	VEXTRACTF64X2 $0x01, Y16, X24
 	VADDPD        X24, X16, X16
 	VPERMILPD     $0x01, X16, X24
 	VADDSD        X24, X16, X16
-	VMOVSD        X16, 16(R9)
+	VMOVSD        X16, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z22, Y24
 	VADDPD        Y24, Y22, Y22
 	VEXTRACTF64X2 $0x01, Y22, X24
 	VADDPD        X24, X22, X22
 	VPERMILPD     $0x01, X22, X24
 	VADDSD        X24, X22, X22
-	VMOVSD        X22, 24(R9)
-	ADDQ          R8, R9
+	VMOVSD        X22, (R9)(R11*1)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z5, Y24
 	VADDPD        Y24, Y5, Y5
 	VEXTRACTF64X2 $0x01, Y5, X24
@@ -8885,26 +11375,29 @@ step148:
 	VADDPD        X24, X11, X11
 	VPERMILPD     $0x01, X11, X24
 	VADDSD        X24, X11, X11
-	VMOVSD        X11, 8(R9)
+	VMOVSD        X11, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z17, Y24
 	VADDPD        Y24, Y17, Y17
 	VEXTRACTF64X2 $0x01, Y17, X24
 	VADDPD        X24, X17, X17
 	VPERMILPD     $0x01, X17, X24
 	VADDSD        X24, X17, X17
-	VMOVSD        X17, 16(R9)
+	VMOVSD        X17, (R9)(R10*2)
 	VEXTRACTF64X4 $0x01, Z23, Y24
 	VADDPD        Y24, Y23, Y23
 	VEXTRACTF64X2 $0x01, Y23, X24
 	VADDPD        X24, X23, X23
 	VPERMILPD     $0x01, X23, X24
 	VADDSD        X24, X23, X23
-	VMOVSD        X23, 24(R9)
-	ADDQ          R8, R9
-	ADDQ          $+32, DI
-	LEAQ          (CX)(BX*4), CX
-	DECQ          DX
-	JNZ           group147
+	VMOVSD        X23, (R9)(R11*1)
+	ADDQ          40(AX), R9
+
+done310:
+	ADDQ $+1536, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group306
 	VZEROUPPER
 	RET
 
@@ -8914,82 +11407,134 @@ TEXT ·dotsF64AVX512x7x3(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group149:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (CX)(BX*1), R14
-	LEAQ   (R14)(BX*2), R14
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
+group311:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	CMPQ    96(AX), $+0
+	JEQ     fresh312
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
 
-step150:
-	VMOVUPD       (R11), Z21
-	VMOVUPD       (R11)(BX*1), Z22
-	VMOVUPD       (R11)(BX*2), Z23
-	VMOVUPS       (R10), Z24
-	VFMADD231PD   Z24, Z21, Z0
-	VFMADD231PD   Z24, Z22, Z7
-	VFMADD231PD   Z24, Z23, Z14
-	VMOVUPS       (R10)(SI*1), Z24
-	VFMADD231PD   Z24, Z21, Z1
-	VFMADD231PD   Z24, Z22, Z8
-	VFMADD231PD   Z24, Z23, Z15
-	VMOVUPS       (R10)(SI*2), Z24
-	VFMADD231PD   Z24, Z21, Z2
-	VFMADD231PD   Z24, Z22, Z9
-	VFMADD231PD   Z24, Z23, Z16
-	VMOVUPS       (R10)(R12*1), Z24
-	VFMADD231PD   Z24, Z21, Z3
-	VFMADD231PD   Z24, Z22, Z10
-	VFMADD231PD   Z24, Z23, Z17
-	VMOVUPS       (R10)(SI*4), Z24
-	VFMADD231PD   Z24, Z21, Z4
-	VFMADD231PD   Z24, Z22, Z11
-	VFMADD231PD   Z24, Z23, Z18
-	VMOVUPS       (R10)(R13*1), Z24
-	VFMADD231PD   Z24, Z21, Z5
-	VFMADD231PD   Z24, Z22, Z12
-	VFMADD231PD   Z24, Z23, Z19
-	VMOVUPS       (R10)(R12*2), Z24
-	VFMADD231PD   Z24, Z21, Z6
-	VFMADD231PD   Z24, Z22, Z13
-	VFMADD231PD   Z24, Z23, Z20
-	PREFETCHT1    (R14)
-	PREFETCHT1    (R14)(BX*1)
-	PREFETCHT1    (R14)(BX*2)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R14
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step150
-	MOVQ          DI, R9
+fresh312:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+
+step313:
+	VMOVUPD     (R11), Z21
+	VMOVUPD     (R11)(R8*1), Z22
+	VMOVUPD     (R11)(R8*2), Z23
+	VMOVUPS     (R10), Z24
+	VFMADD231PD Z24, Z21, Z0
+	VFMADD231PD Z24, Z22, Z7
+	VFMADD231PD Z24, Z23, Z14
+	VMOVUPS     (R10)(DI*1), Z24
+	VFMADD231PD Z24, Z21, Z1
+	VFMADD231PD Z24, Z22, Z8
+	VFMADD231PD Z24, Z23, Z15
+	VMOVUPS     (R10)(DI*2), Z24
+	VFMADD231PD Z24, Z21, Z2
+	VFMADD231PD Z24, Z22, Z9
+	VFMADD231PD Z24, Z23, Z16
+	VMOVUPS     (R10)(R13*1), Z24
+	VFMADD231PD Z24, Z21, Z3
+	VFMADD231PD Z24, Z22, Z10
+	VFMADD231PD Z24, Z23, Z17
+	VMOVUPS     (R10)(DI*4), Z24
+	VFMADD231PD Z24, Z21, Z4
+	VFMADD231PD Z24, Z22, Z11
+	VFMADD231PD Z24, Z23, Z18
+	VMOVUPS     (R10)(R14*1), Z24
+	VFMADD231PD Z24, Z21, Z5
+	VFMADD231PD Z24, Z22, Z12
+	VFMADD231PD Z24, Z23, Z19
+	VMOVUPS     (R10)(R13*2), Z24
+	VFMADD231PD Z24, Z21, Z6
+	VFMADD231PD Z24, Z22, Z13
+	VFMADD231PD Z24, Z23, Z20
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step313
+	CMPQ        104(AX), $+0
+	JEQ         whole314
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	JMP         done315
+
+whole314:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
 	VEXTRACTF64X4 $0x01, Z0, Y21
 	VADDPD        Y21, Y0, Y0
 	VEXTRACTF64X2 $0x01, Y0, X21
@@ -9003,15 +11548,15 @@ step150:
 	VADDPD        X21, X7, X7
 	VPERMILPD     $0x01, X7, X21
 	VADDSD        X21, X7, X7
-	VMOVSD        X7, 8(R9)
+	VMOVSD        X7, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z14, Y21
 	VADDPD        Y21, Y14, Y14
 	VEXTRACTF64X2 $0x01, Y14, X21
 	VADDPD        X21, X14, X14
 	VPERMILPD     $0x01, X14, X21
 	VADDSD        X21, X14, X14
-	VMOVSD        X14, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X14, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y21
 	VADDPD        Y21, Y1, Y1
 	VEXTRACTF64X2 $0x01, Y1, X21
@@ -9025,15 +11570,15 @@ step150:
 	VADDPD        X21, X8, X8
 	VPERMILPD     $0x01, X8, X21
 	VADDSD        X21, X8, X8
-	VMOVSD        X8, 8(R9)
+	VMOVSD        X8, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z15, Y21
 	VADDPD        Y21, Y15, Y15
 	VEXTRACTF64X2 $0x01, Y15, X21
 	VADDPD        X21, X15, X15
 	VPERMILPD     $0x01, X15, X21
 	VADDSD        X21, X15, X15
-	VMOVSD        X15, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X15, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y21
 	VADDPD        Y21, Y2, Y2
 	VEXTRACTF64X2 $0x01, Y2, X21
@@ -9047,15 +11592,15 @@ step150:
 	VADDPD        X21, X9, X9
 	VPERMILPD     $0x01, X9, X21
 	VADDSD        X21, X9, X9
-	VMOVSD        X9, 8(R9)
+	VMOVSD        X9, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z16, Y21
 	VADDPD        Y21, Y16, Y16
 	VEXTRACTF64X2 $0x01, Y16, X21
 	VADDPD        X21, X16, X16
 	VPERMILPD     $0x01, X16, X21
 	VADDSD        X21, X16, X16
-	VMOVSD        X16, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X16, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z3, Y21
 	VADDPD        Y21, Y3, Y3
 	VEXTRACTF64X2 $0x01, Y3, X21
@@ -9069,15 +11614,15 @@ step150:
 	VADDPD        X21, X10, X10
 	VPERMILPD     $0x01, X10, X21
 	VADDSD        X21, X10, X10
-	VMOVSD        X10, 8(R9)
+	VMOVSD        X10, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z17, Y21
 	VADDPD        Y21, Y17, Y17
 	VEXTRACTF64X2 $0x01, Y17, X21
 	VADDPD        X21, X17, X17
 	VPERMILPD     $0x01, X17, X21
 	VADDSD        X21, X17, X17
-	VMOVSD        X17, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X17, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z4, Y21
 	VADDPD        Y21, Y4, Y4
 	VEXTRACTF64X2 $0x01, Y4, X21
@@ -9091,15 +11636,15 @@ step150:
 	VADDPD        X21, X11, X11
 	VPERMILPD     $0x01, X11, X21
 	VADDSD        X21, X11, X11
-	VMOVSD        X11, 8(R9)
+	VMOVSD        X11, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z18, Y21
 	VADDPD        Y21, Y18, Y18
 	VEXTRACTF64X2 $0x01, Y18, X21
 	VADDPD        X21, X18, X18
 	VPERMILPD     $0x01, X18, X21
 	VADDSD        X21, X18, X18
-	VMOVSD        X18, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X18, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z5, Y21
 	VADDPD        Y21, Y5, Y5
 	VEXTRACTF64X2 $0x01, Y5, X21
@@ -9113,15 +11658,15 @@ step150:
 	VADDPD        X21, X12, X12
 	VPERMILPD     $0x01, X12, X21
 	VADDSD        X21, X12, X12
-	VMOVSD        X12, 8(R9)
+	VMOVSD        X12, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z19, Y21
 	VADDPD        Y21, Y19, Y19
 	VEXTRACTF64X2 $0x01, Y19, X21
 	VADDPD        X21, X19, X19
 	VPERMILPD     $0x01, X19, X21
 	VADDSD        X21, X19, X19
-	VMOVSD        X19, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X19, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z6, Y21
 	VADDPD        Y21, Y6, Y6
 	VEXTRACTF64X2 $0x01, Y6, X21
@@ -9135,20 +11680,22 @@ step150:
 	VADDPD        X21, X13, X13
 	VPERMILPD     $0x01, X13, X21
 	VADDSD        X21, X13, X13
-	VMOVSD        X13, 8(R9)
+	VMOVSD        X13, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z20, Y21
 	VADDPD        Y21, Y20, Y20
 	VEXTRACTF64X2 $0x01, Y20, X21
 	VADDPD        X21, X20, X20
 	VPERMILPD     $0x01, X20, X21
 	VADDSD        X21, X20, X20
-	VMOVSD        X20, 16(R9)
-	ADDQ          R8, R9
-	ADDQ          $+24, DI
-	LEAQ          (CX)(BX*1), CX
-	LEAQ          (CX)(BX*2), CX
-	DECQ          DX
-	JNZ           group149
+	VMOVSD        X20, (R9)(R10*2)
+	ADDQ          40(AX), R9
+
+done315:
+	ADDQ $+1344, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group311
 	VZEROUPPER
 	RET
 
@@ -9158,90 +11705,148 @@ TEXT ·dotsF64AVX512x8x3(SB), NOSPLIT, $0-8
 	MOVQ d+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 56(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 8(AX), SI
-	MOVQ 32(AX), DI
-	MOVQ 40(AX), R8
+	MOVQ 32(AX), BX
+	MOVQ 88(AX), SI
+	MOVQ 8(AX), DI
+	MOVQ 64(AX), R8
 
-group151:
-	MOVQ   48(AX), R9
-	MOVQ   (AX), R10
-	MOVQ   CX, R11
-	LEAQ   (SI)(SI*2), R12
-	LEAQ   (R12)(SI*2), R13
-	LEAQ   (R13)(SI*2), R14
-	LEAQ   (CX)(BX*1), R15
-	LEAQ   (R15)(BX*2), R15
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+group316:
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	CMPQ    96(AX), $+0
+	JEQ     fresh317
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 128(SI), Z2
+	VMOVUPS 192(SI), Z3
+	VMOVUPS 256(SI), Z4
+	VMOVUPS 320(SI), Z5
+	VMOVUPS 384(SI), Z6
+	VMOVUPS 448(SI), Z7
+	VMOVUPS 512(SI), Z8
+	VMOVUPS 576(SI), Z9
+	VMOVUPS 640(SI), Z10
+	VMOVUPS 704(SI), Z11
+	VMOVUPS 768(SI), Z12
+	VMOVUPS 832(SI), Z13
+	VMOVUPS 896(SI), Z14
+	VMOVUPS 960(SI), Z15
+	VMOVUPS 1024(SI), Z16
+	VMOVUPS 1088(SI), Z17
+	VMOVUPS 1152(SI), Z18
+	VMOVUPS 1216(SI), Z19
+	VMOVUPS 1280(SI), Z20
+	VMOVUPS 1344(SI), Z21
+	VMOVUPS 1408(SI), Z22
+	VMOVUPS 1472(SI), Z23
 
-step152:
-	VMOVUPD       (R11), Z24
-	VMOVUPD       (R11)(BX*1), Z25
-	VMOVUPD       (R11)(BX*2), Z26
-	VMOVUPS       (R10), Z27
-	VFMADD231PD   Z27, Z24, Z0
-	VFMADD231PD   Z27, Z25, Z8
-	VFMADD231PD   Z27, Z26, Z16
-	VMOVUPS       (R10)(SI*1), Z27
-	VFMADD231PD   Z27, Z24, Z1
-	VFMADD231PD   Z27, Z25, Z9
-	VFMADD231PD   Z27, Z26, Z17
-	VMOVUPS       (R10)(SI*2), Z27
-	VFMADD231PD   Z27, Z24, Z2
-	VFMADD231PD   Z27, Z25, Z10
-	VFMADD231PD   Z27, Z26, Z18
-	VMOVUPS       (R10)(R12*1), Z27
-	VFMADD231PD   Z27, Z24, Z3
-	VFMADD231PD   Z27, Z25, Z11
-	VFMADD231PD   Z27, Z26, Z19
-	VMOVUPS       (R10)(SI*4), Z27
-	VFMADD231PD   Z27, Z24, Z4
-	VFMADD231PD   Z27, Z25, Z12
-	VFMADD231PD   Z27, Z26, Z20
-	VMOVUPS       (R10)(R13*1), Z27
-	VFMADD231PD   Z27, Z24, Z5
-	VFMADD231PD   Z27, Z25, Z13
-	VFMADD231PD   Z27, Z26, Z21
-	VMOVUPS       (R10)(R12*2), Z27
-	VFMADD231PD   Z27, Z24, Z6
-	VFMADD231PD   Z27, Z25, Z14
-	VFMADD231PD   Z27, Z26, Z22
-	VMOVUPS       (R10)(R14*1), Z27
-	VFMADD231PD   Z27, Z24, Z7
-	VFMADD231PD   Z27, Z25, Z15
-	VFMADD231PD   Z27, Z26, Z23
-	PREFETCHT1    (R15)
-	PREFETCHT1    (R15)(BX*1)
-	PREFETCHT1    (R15)(BX*2)
-	ADDQ          $+64, R11
-	ADDQ          $+64, R15
-	ADDQ          $+64, R10
-	DECQ          R9
-	JNZ           step152
-	MOVQ          DI, R9
+fresh317:
+	MOVQ 48(AX), R9
+	MOVQ (AX), R10
+	MOVQ 80(AX), R12
+	MOVQ CX, R11
+	ADDQ R11, R12
+	LEAQ (DI)(DI*2), R13
+	LEAQ (R13)(DI*2), R14
+	LEAQ (R14)(DI*2), R15
+
+step318:
+	VMOVUPD     (R11), Z24
+	VMOVUPD     (R11)(R8*1), Z25
+	VMOVUPD     (R11)(R8*2), Z26
+	VMOVUPS     (R10), Z27
+	VFMADD231PD Z27, Z24, Z0
+	VFMADD231PD Z27, Z25, Z8
+	VFMADD231PD Z27, Z26, Z16
+	VMOVUPS     (R10)(DI*1), Z27
+	VFMADD231PD Z27, Z24, Z1
+	VFMADD231PD Z27, Z25, Z9
+	VFMADD231PD Z27, Z26, Z17
+	VMOVUPS     (R10)(DI*2), Z27
+	VFMADD231PD Z27, Z24, Z2
+	VFMADD231PD Z27, Z25, Z10
+	VFMADD231PD Z27, Z26, Z18
+	VMOVUPS     (R10)(R13*1), Z27
+	VFMADD231PD Z27, Z24, Z3
+	VFMADD231PD Z27, Z25, Z11
+	VFMADD231PD Z27, Z26, Z19
+	VMOVUPS     (R10)(DI*4), Z27
+	VFMADD231PD Z27, Z24, Z4
+	VFMADD231PD Z27, Z25, Z12
+	VFMADD231PD Z27, Z26, Z20
+	VMOVUPS     (R10)(R14*1), Z27
+	VFMADD231PD Z27, Z24, Z5
+	VFMADD231PD Z27, Z25, Z13
+	VFMADD231PD Z27, Z26, Z21
+	VMOVUPS     (R10)(R13*2), Z27
+	VFMADD231PD Z27, Z24, Z6
+	VFMADD231PD Z27, Z25, Z14
+	VFMADD231PD Z27, Z26, Z22
+	VMOVUPS     (R10)(R15*1), Z27
+	VFMADD231PD Z27, Z24, Z7
+	VFMADD231PD Z27, Z25, Z15
+	VFMADD231PD Z27, Z26, Z23
+	PREFETCHT0  (R12)
+	PREFETCHT0  (R12)(R8*1)
+	PREFETCHT0  (R12)(R8*2)
+	ADDQ        $+64, R11
+	ADDQ        $+64, R12
+	ADDQ        $+64, R10
+	DECQ        R9
+	JNZ         step318
+	CMPQ        104(AX), $+0
+	JEQ         whole319
+	VMOVUPS     Z0, (SI)
+	VMOVUPS     Z1, 64(SI)
+	VMOVUPS     Z2, 128(SI)
+	VMOVUPS     Z3, 192(SI)
+	VMOVUPS     Z4, 256(SI)
+	VMOVUPS     Z5, 320(SI)
+	VMOVUPS     Z6, 384(SI)
+	VMOVUPS     Z7, 448(SI)
+	VMOVUPS     Z8, 512(SI)
+	VMOVUPS     Z9, 576(SI)
+	VMOVUPS     Z10, 640(SI)
+	VMOVUPS     Z11, 704(SI)
+	VMOVUPS     Z12, 768(SI)
+	VMOVUPS     Z13, 832(SI)
+	VMOVUPS     Z14, 896(SI)
+	VMOVUPS     Z15, 960(SI)
+	VMOVUPS     Z16, 1024(SI)
+	VMOVUPS     Z17, 1088(SI)
+	VMOVUPS     Z18, 1152(SI)
+	VMOVUPS     Z19, 1216(SI)
+	VMOVUPS     Z20, 1280(SI)
+	VMOVUPS     Z21, 1344(SI)
+	VMOVUPS     Z22, 1408(SI)
+	VMOVUPS     Z23, 1472(SI)
+	JMP         done320
+
+whole319:
+	MOVQ          72(AX), R10
+	MOVQ          BX, R9
 	VEXTRACTF64X4 $0x01, Z0, Y24
 	VADDPD        Y24, Y0, Y0
 	VEXTRACTF64X2 $0x01, Y0, X24
@@ -9255,15 +11860,15 @@ step152:
 	VADDPD        X24, X8, X8
 	VPERMILPD     $0x01, X8, X24
 	VADDSD        X24, X8, X8
-	VMOVSD        X8, 8(R9)
+	VMOVSD        X8, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z16, Y24
 	VADDPD        Y24, Y16, Y16
 	VEXTRACTF64X2 $0x01, Y16, X24
 	VADDPD        X24, X16, X16
 	VPERMILPD     $0x01, X16, X24
 	VADDSD        X24, X16, X16
-	VMOVSD        X16, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X16, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z1, Y24
 	VADDPD        Y24, Y1, Y1
 	VEXTRACTF64X2 $0x01, Y1, X24
@@ -9277,15 +11882,15 @@ step152:
 	VADDPD        X24, X9, X9
 	VPERMILPD     $0x01, X9, X24
 	VADDSD        X24, X9, X9
-	VMOVSD        X9, 8(R9)
+	VMOVSD        X9, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z17, Y24
 	VADDPD        Y24, Y17, Y17
 	VEXTRACTF64X2 $0x01, Y17, X24
 	VADDPD        X24, X17, X17
 	VPERMILPD     $0x01, X17, X24
 	VADDSD        X24, X17, X17
-	VMOVSD        X17, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X17, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z2, Y24
 	VADDPD        Y24, Y2, Y2
 	VEXTRACTF64X2 $0x01, Y2, X24
@@ -9299,15 +11904,15 @@ step152:
 	VADDPD        X24, X10, X10
 	VPERMILPD     $0x01, X10, X24
 	VADDSD        X24, X10, X10
-	VMOVSD        X10, 8(R9)
+	VMOVSD        X10, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z18, Y24
 	VADDPD        Y24, Y18, Y18
 	VEXTRACTF64X2 $0x01, Y18, X24
 	VADDPD        X24, X18, X18
 	VPERMILPD     $0x01, X18, X24
 	VADDSD        X24, X18, X18
-	VMOVSD        X18, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X18, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z3, Y24
 	VADDPD        Y24, Y3, Y3
 	VEXTRACTF64X2 $0x01, Y3, X24
@@ -9321,15 +11926,15 @@ step152:
 	VADDPD        X24, X11, X11
 	VPERMILPD     $0x01, X11, X24
 	VADDSD        X24, X11, X11
-	VMOVSD        X11, 8(R9)
+	VMOVSD        X11, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z19, Y24
 	VADDPD        Y24, Y19, Y19
 	VEXTRACTF64X2 $0x01, Y19, X24
 	VADDPD        X24, X19, X19
 	VPERMILPD     $0x01, X19, X24
 	VADDSD        X24, X19, X19
-	VMOVSD        X19, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X19, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z4, Y24
 	VADDPD        Y24, Y4, Y4
 	VEXTRACTF64X2 $0x01, Y4, X24
@@ -9343,15 +11948,15 @@ step152:
 	VADDPD        X24, X12, X12
 	VPERMILPD     $0x01, X12, X24
 	VADDSD        X24, X12, X12
-	VMOVSD        X12, 8(R9)
+	VMOVSD        X12, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z20, Y24
 	VADDPD        Y24, Y20, Y20
 	VEXTRACTF64X2 $0x01, Y20, X24
 	VADDPD        X24, X20, X20
 	VPERMILPD     $0x01, X20, X24
 	VADDSD        X24, X20, X20
-	VMOVSD        X20, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X20, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z5, Y24
 	VADDPD        Y24, Y5, Y5
 	VEXTRACTF64X2 $0x01, Y5, X24
@@ -9365,15 +11970,15 @@ step152:
 	VADDPD        X24, X13, X13
 	VPERMILPD     $0x01, X13, X24
 	VADDSD        X24, X13, X13
-	VMOVSD        X13, 8(R9)
+	VMOVSD        X13, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z21, Y24
 	VADDPD        Y24, Y21, Y21
 	VEXTRACTF64X2 $0x01, Y21, X24
 	VADDPD        X24, X21, X21
 	VPERMILPD     $0x01, X21, X24
 	VADDSD        X24, X21, X21
-	VMOVSD        X21, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X21, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z6, Y24
 	VADDPD        Y24, Y6, Y6
 	VEXTRACTF64X2 $0x01, Y6, X24
@@ -9387,15 +11992,15 @@ step152:
 	VADDPD        X24, X14, X14
 	VPERMILPD     $0x01, X14, X24
 	VADDSD        X24, X14, X14
-	VMOVSD        X14, 8(R9)
+	VMOVSD        X14, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z22, Y24
 	VADDPD        Y24, Y22, Y22
 	VEXTRACTF64X2 $0x01, Y22, X24
 	VADDPD        X24, X22, X22
 	VPERMILPD     $0x01, X22, X24
 	VADDSD        X24, X22, X22
-	VMOVSD        X22, 16(R9)
-	ADDQ          R8, R9
+	VMOVSD        X22, (R9)(R10*2)
+	ADDQ          40(AX), R9
 	VEXTRACTF64X4 $0x01, Z7, Y24
 	VADDPD        Y24, Y7, Y7
 	VEXTRACTF64X2 $0x01, Y7, X24
@@ -9409,19 +12014,21 @@ step152:
 	VADDPD        X24, X15, X15
 	VPERMILPD     $0x01, X15, X24
 	VADDSD        X24, X15, X15
-	VMOVSD        X15, 8(R9)
+	VMOVSD        X15, (R9)(R10*1)
 	VEXTRACTF64X4 $0x01, Z23, Y24
 	VADDPD        Y24, Y23, Y23
 	VEXTRACTF64X2 $0x01, Y23, X24
 	VADDPD        X24, X23, X23
 	VPERMILPD     $0x01, X23, X24
 	VADDSD        X24, X23, X23
-	VMOVSD        X23, 16(R9)
-	ADDQ          R8, R9
-	ADDQ          $+24, DI
-	LEAQ          (CX)(BX*1), CX
-	LEAQ          (CX)(BX*2), CX
-	DECQ          DX
-	JNZ           group151
+	VMOVSD        X23, (R9)(R10*2)
+	ADDQ          40(AX), R9
+
+done320:
+	ADDQ $+1536, SI
+	ADDQ $+8, BX
+	ADDQ 24(AX), CX
+	DECQ DX
+	JNZ  group316
 	VZEROUPPER
 	RET

@@ -176,11 +176,8 @@ func rowDots[T float](pool *sync.Pool, k kind, dot func(x, y *T, n int) T, unit 
 	defer pool.Put(buf)
 	sums := *buf
 	d := dotsArgs.Get().(*dots)
-	defer func() {
-		*d = dots{}
-		dotsArgs.Put(d)
-	}()
-	*d = dots{wRow: stride * size, steps: len(x) * size / s.bytes}
+	defer d.free()
+	d.wRow, d.steps = stride*size, len(x)*size/s.bytes
 	s.run(k, d, 1, len(y), unsafe.Pointer(&x[0]), unsafe.Pointer(&a[0]), unsafe.Pointer(&sums[0]), size)
 	for i, sum := range sums {
 		for j := d.steps * s.bytes / size; j < len(x); j++ {

@@ -18,6 +18,12 @@ const (
 	dotsOutRow = 40
 	dotsSteps  = 48
 	dotsGroups = 56
+	dotsRun    = 64
+	dotsOutRun = 72
+	dotsAhead  = 80
+	dotsSums   = 88
+	dotsFrom   = 96
+	dotsTo     = 104
 )
 
 // loadWide loads one vector of elements of type src and widens it.
@@ -108,8 +114,8 @@ func genDots(dir string, s isa) error {
 	return f.write(dir, "kernel")
 }
 
-// dotsKernel takes steps of 64 (AVX2: 32) bytes of every row of w: one vector of
-// float32 or float64, two of the 16-bit types.
+// dotsKernel takes steps of 64 (AVX2: 32) bytes of a row of every run: one vector
+// of float32 or float64, two of the 16-bit types.
 func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	args := f.pointer("d")
 	field := func(off int) reg.GPVirtual {
@@ -124,32 +130,30 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 	wv := func(w int) reg.VecPhysical { return s.vec(wn*xn + w) }
 	xv := s.vec(wn*xn + wn)
 
-	pw, groups := field(dotsW), field(dotsGroups)
-	wRow, xRow := field(dotsWRow), field(dotsXRow)
-	out, outRow := field(dotsOut), field(dotsOutRow)
+	pw, groups, out, sums := field(dotsW), field(dotsGroups), field(dotsOut), field(dotsSums)
+	xRow, run := field(dotsXRow), field(dotsRun)
 	together := e == f32 && s.wide() && wn > 1
 	if together {
 		lanes := f.GP64()
 		f.MOVQ(operand.U32(0x1111), lanes)
 		f.KMOVW(lanes.As32(), reg.K1)
-		f.MOVQ(operand.U32(1<<wn-1), lanes)
-		f.KMOVW(lanes.As32(), reg.K2)
 	}
-	group, step := f.fresh("group"), f.fresh("step")
+	group, fresh, step, whole, done := f.fresh("group"), f.fresh("fresh"), f.fresh("step"), f.fresh("whole"), f.fresh("done")
 	f.Label(group)
-	steps, px, q := field(dotsSteps), field(dotsX), f.GP64()
-	f.MOVQ(pw, q)
-	ws, xs := f.newRows(q, wRow, wn), f.newRows(px, xRow, xn)
-	ahead := f.GP64()
-	f.skip(pw, wRow, wn, ahead)
-	if wn == 1 {
-		f.MOVQ(pw, ahead)
-		f.ADDQ(operand.I32(2048), ahead)
-	}
-	next := ws.from(ahead)
 	for i := range wn * xn {
 		f.zero(s, s.vec(i))
 	}
+	f.CMPQ(at(args, dotsFrom), operand.I8(0))
+	f.JEQ(operand.LabelRef(fresh))
+	for i := range wn * xn {
+		f.VMOVUPS(at(sums, i*s.bytes), s.vec(i))
+	}
+	f.Label(fresh)
+	steps, px, q, ahead := field(dotsSteps), field(dotsX), f.GP64(), field(dotsAhead)
+	f.MOVQ(pw, q)
+	f.ADDQ(q, ahead)
+	ws, xs := f.newRows(q, run, wn), f.newRows(px, xRow, xn)
+	next := ws.from(ahead)
 	f.Label(step)
 	for v := range vecs {
 		for w := range wn {
@@ -163,54 +167,55 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 		}
 	}
 	for w := range wn {
-		f.PREFETCHT1(next.at(w, 0))
+		f.PREFETCHT0(next.at(w, 0))
 	}
 	f.ADDQ(operand.I32(s.bytes), q)
 	f.ADDQ(operand.I32(s.bytes), ahead)
 	f.ADDQ(operand.I32(vecs*s.bytes), px)
 	f.DECQ(steps)
 	f.JNZ(operand.LabelRef(step))
-	po := f.GP64()
+
+	f.CMPQ(at(args, dotsTo), operand.I8(0))
+	f.JEQ(operand.LabelRef(whole))
+	for i := range wn * xn {
+		f.VMOVUPS(s.vec(i), at(sums, i*s.bytes))
+	}
+	f.JMP(operand.LabelRef(done))
+	f.Label(whole)
+	po, outRun := f.GP64(), field(dotsOutRun)
 	f.MOVQ(out, po)
+	os := f.newRows(po, outRun, wn)
 	for x := range xn {
 		if together {
-			sums := make([]int, wn)
-			for w := range sums {
-				sums[w] = acc(w, x)
+			rows := make([]int, wn)
+			for w := range rows {
+				rows[w] = acc(w, x)
 			}
-			f.sumRows(sums, wn*xn)
-			f.VMOVUPS(xmm[sums[0]], reg.K2, at(po, 0))
-			f.ADDQ(outRow, po)
-			continue
+			f.sumRows(rows, wn*xn)
 		}
 		for w := range wn {
-			if e == f32 {
+			switch {
+			case together:
+				f.VMOVSS(xmm[acc(0, x)], os.at(w, 0))
+				f.VPERMILPS(operand.U8(0x39), xmm[acc(0, x)], xmm[acc(0, x)])
+			case e == f32:
 				f.sumAcross(s, acc(w, x), wn*xn)
-				f.VMOVSS(xmm[acc(w, x)], at(po, 4*w))
-			} else {
+				f.VMOVSS(xmm[acc(w, x)], os.at(w, 0))
+			default:
 				f.sumAcross64(s, acc(w, x), wn*xn)
-				f.VMOVSD(xmm[acc(w, x)], at(po, 8*w))
+				f.VMOVSD(xmm[acc(w, x)], os.at(w, 0))
 			}
 		}
-		f.ADDQ(outRow, po)
+		f.ADDQ(at(args, dotsOutRow), po)
 	}
-	f.ADDQ(operand.I32(e.bytes*wn), out)
-	f.skip(pw, wRow, wn, pw)
+	f.Label(done)
+	f.ADDQ(operand.I32(wn*xn*s.bytes), sums)
+	f.ADDQ(operand.I8(e.bytes), out)
+	f.ADDQ(at(args, dotsWRow), pw)
 	f.DECQ(groups)
 	f.JNZ(operand.LabelRef(group))
 	f.VZEROUPPER()
 	f.RET()
-}
-
-// skip adds n strides to base.
-func (f *file) skip(base, stride reg.Register, n int, dst reg.Register) {
-	if n%2 == 1 {
-		f.LEAQ(idx(base, stride, 1, 0), dst)
-		base = dst
-	}
-	if n > 1 {
-		f.LEAQ(idx(base, stride, n/2*2, 0), dst)
-	}
 }
 
 // dotKernel is dotsKernel for one row of x and wn runs of rows of w, one after
@@ -231,12 +236,8 @@ func (f *file) dotKernel(s isa, src source, wn int) {
 	free := wn * sums
 
 	pw, groups, wRow, out := field(dotsW), field(dotsGroups), field(dotsWRow), field(dotsOut)
-	run := f.GP64()
-	f.MOVQ(wRow, run)
-	f.IMULQ(groups, run)
-	outs := f.GP64()
-	f.IMUL3Q(operand.I8(e.bytes), groups, outs)
-	po := f.newRows(out, outs, wn)
+	run, outRun := field(dotsRun), field(dotsOutRun)
+	po := f.newRows(out, outRun, wn)
 	row, quad, tail, single, done := f.fresh("row"), f.fresh("quad"), f.fresh("tail"), f.fresh("single"), f.fresh("done")
 	q := f.GP64()
 	ws := f.newRows(q, run, wn)

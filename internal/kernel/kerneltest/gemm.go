@@ -324,6 +324,21 @@ func testGemmWeight(t *testing.T) {
 	}
 }
 
+// testGemmWeightLong has rows that several of x pass in blocks.
+func testGemmWeightLong(t *testing.T) {
+	for _, d := range []dtype.DType{dtype.F32, dtype.BF16, dtype.F16} {
+		for _, rows := range []int{1, 31, 113} {
+			w, wf := weight(uint64(rows), rows, 5003, d)
+			for _, n := range []int{1, 2, 4, 5, 6, 7, 8, 13} {
+				x, c := kernel.New(n, w.Cols), kernel.New(n, rows)
+				fill(source(uint64(n)), x.Data)
+				kernel.GemmWeight(2, c, x, w, 0)
+				checkWeight(t, fmt.Sprintf("GemmWeight %v, w %d×%d, x %d rows", d, rows, w.Cols, n), c, x, wf, c, 0, 0)
+			}
+		}
+	}
+}
+
 // testGemmWeightWorkers wants the same bits from any number of workers, on
 // weights that are large enough to be shared.
 func testGemmWeightWorkers(t *testing.T) {

@@ -32,6 +32,7 @@ func Run(t *testing.T) {
 		{"GemmSpecial", testGemmSpecial},
 		{"GemmWorkers", testGemmWorkers},
 		{"GemmWeight", testGemmWeight},
+		{"GemmWeightLong", testGemmWeightLong},
 		{"GemmWeightWorkers", testGemmWeightWorkers},
 		{"GemmGroup", testGemmGroup},
 		{"GemmBF16", testGemmBF16},
