@@ -91,9 +91,15 @@ func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, siz
 		for i := range parts {
 			h := min(height, xn-i*height)
 			grouped := n / kernels[1][h].rows * kernels[1][h].rows
-			x, out := unsafe.Add(x, i*height*d.xRow), unsafe.Add(out, i*height*d.outRow+r*size)
-			s.pass(kernels[1][h], d, h, grouped, xStep, x, unsafe.Add(w, r*d.wRow), out, size)
-			s.pass(kernels[0][h], d, h, n-grouped, xStep, x, unsafe.Add(w, (r+grouped)*d.wRow), unsafe.Add(out, grouped*size), size)
+			x, out := unsafe.Add(x, i*height*d.xRow), unsafe.Add(out, i*height*d.outRow)
+			for _, p := range [2]struct {
+				kernel stream
+				lo, hi int
+			}{{kernels[1][h], r, r + grouped}, {kernels[0][h], r + grouped, r + n}} {
+				if p.lo < p.hi { // or the pointers may be beyond their objects
+					s.pass(p.kernel, d, h, p.hi-p.lo, xStep, x, unsafe.Add(w, p.lo*d.wRow), unsafe.Add(out, p.lo*size), size)
+				}
+			}
 		}
 	}
 }
@@ -101,11 +107,7 @@ func (s *streams) run(k kind, d *dots, xn, wn int, x, w, out unsafe.Pointer, siz
 // pass multiplies xn rows of x with wn rows of w, whole groups, by kernel k; a
 // step takes xStep bytes of x.
 func (s *streams) pass(k stream, d *dots, xn, wn, xStep int, x, w, out unsafe.Pointer, size int) {
-	groups := wn / k.rows
-	if groups == 0 {
-		return
-	}
-	steps := d.steps
+	groups, steps := wn/k.rows, d.steps
 	d.run, d.outRun = groups*d.wRow, groups*size
 	parts, length, unit := 1, steps, groups
 	if s.runs && xn > 1 && xn*steps*xStep > nearX*s.bytes/xStep {
