@@ -24,8 +24,9 @@ test: ## all tests
 	$(GO) test ./...
 
 .PHONY: race
-race: ## the tests of what runs in parallel, with the race detector
+race: ## the tests of what runs in parallel, with the race detector, and of the kernels, with checked pointers
 	$(GO) test -race ./internal/parallel ./internal/vfs ./safetensors ./checkpoint ./taskvector ./smile ./engine ./internal/cli ./nn ./model/... ./generate
+	$(GO) test -gcflags=-d=checkptr ./internal/kernel
 
 .PHONY: purego
 purego: ## the tests without assembly
