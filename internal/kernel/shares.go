@@ -23,7 +23,7 @@ func newShares(workers, rows, bytes int) shares {
 	if b := active.streams.bytes; b > 0 && bytes%b != 0 {
 		s.most = 4 * least // the ends of rows are read apart, from the caches
 	}
-	s.workers = max(1, min(parallel.Workers(workers), rows/least))
+	s.workers = max(1, min(parallel.Workers(workers), (rows+least-1)/least))
 	for s.workers > 1 && rows>>s.rounds/s.workers >= least {
 		s.rounds++
 	}

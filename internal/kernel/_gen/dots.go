@@ -195,9 +195,10 @@ func (f *file) dotsKernel(s isa, src source, xn, wn int) {
 		}
 		for w := range wn {
 			switch {
-			case together:
+			case together && w == 0:
 				f.VMOVSS(xmm[acc(0, x)], os.at(w, 0))
-				f.VPERMILPS(operand.U8(0x39), xmm[acc(0, x)], xmm[acc(0, x)])
+			case together:
+				f.VEXTRACTPS(operand.U8(w), xmm[acc(0, x)], os.at(w, 0))
 			case e == f32:
 				f.sumAcross(s, acc(w, x), wn*xn)
 				f.VMOVSS(xmm[acc(w, x)], os.at(w, 0))
