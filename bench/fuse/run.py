@@ -12,7 +12,7 @@ qwen2-32     a Qwen2-1.5B and two experts in bf16, rank 32, likewise.
 Checkpoints of synthetic weights come from tools/synth. Seconds of smelt are a
 process's, from start to end, with the output durable; the peer's are those of its
 algorithm alone. Memory of smelt is the peak of RssAnon, that is without mapped
-files, sampled every 10 ms; the peer's is its peak resident memory.
+files, sampled every 10 ms in a run of its own for CLIP; the peer's is its peak resident memory.
 
 There are two floors. Products: the operations of the products with the deltas
 (as many as linalg takes for one delta of each shape) over the rate of fused
@@ -27,18 +27,20 @@ import statistics
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from measure import ROOT, arguments, copy, drop_caches, folder_bytes, fresh, header, percent, pool, products, program, row, seconds, size, target, watched  # noqa: E402
+from measure import ROOT, arguments, copy, drop_caches, folder_bytes, fresh, header, percent, pool, products, program, read, row, seconds, size, target, watched  # noqa: E402
 
 ROUTER = 16
 PEERS = {"full SVD (its default)": (["--full"], 50), "thin SVD": ([], 25)}
 
 
-def fuse(work, base, experts, rank, cold=False):
+def fuse(work, base, experts, rank, cold=False, every=0.01):
     out = fresh(work, "fused")
     if cold:
         drop_caches()
+    else:
+        read([base, *experts])
     line = [program(work, "./cmd/smelt"), "fuse", "--json", base, *experts, "-o", out, "--expert-rank", str(rank), "--router-rank", str(ROUTER)]
-    wall, anon, _, text = watched(line)
+    wall, anon, _, text = watched(line, every=every)
     result = json.loads(text)
     return {"seconds": wall, "anon": anon, "sync": result["timing"]["sync"] / 1e9, "out": out,
             "what": f"×{result['parameters']['output'] / result['parameters']['base']:.3f}, {100 * min(result['captured'].values()):.1f} % of the energy"}
@@ -61,9 +63,9 @@ def certified(out):
 
 
 def clip(o, base, experts):
-    rounds, layers = (1, 2) if o.quick else (3, 12)
-    fuse(o.work, base, experts, 32)
-    ours = middle([fuse(o.work, base, experts, 32) for _ in range(rounds)])
+    rounds, layers = (1, 2) if o.quick else (5, 12)
+    anon = fuse(o.work, base, experts, 32)["anon"]
+    ours = middle([fuse(o.work, base, experts, 32, every=1) for _ in range(rounds)])
     disk = statistics.median(copy(o.work, experts, ours["out"]) for _ in range(rounds))
     _, flops = floor(o.work, base, experts, 32, ours["out"])
     what = f"eight CLIP-ViT-B/32, {layers} layers, float32, rank 32 ({ours['what']})"
@@ -71,10 +73,10 @@ def clip(o, base, experts):
                  "FusionBench", "its time", "smelt is faster", "its memory", "smelt's / its"))
     targets = [target("CLIP fusion: ≥ 99.9 % of the best energy certified", f"{100 * certified(ours['out']):.3f} %", certified(ours["out"]) >= 0.999)]
     for name, (options, want) in PEERS.items():
-        _, _, rss, text = watched([sys.executable, ROOT / "bench/fuse/peer.py", base, *experts, *options])
+        _, _, rss, text = watched([sys.executable, ROOT / "bench/fuse/peer.py", base, *experts, *options], every=0.2)
         theirs = json.loads(text.strip().splitlines()[-1])["seconds"]
-        times, share = theirs / ours["seconds"], ours["anon"] / rss
-        print(row(what, seconds(ours["seconds"]), seconds(ours["sync"]), seconds(flops), seconds(disk), percent(max(flops, disk) / ours["seconds"]), size(ours["anon"]),
+        times, share = theirs / ours["seconds"], anon / rss
+        print(row(what, seconds(ours["seconds"]), seconds(ours["sync"]), seconds(flops), seconds(disk), percent(max(flops, disk) / ours["seconds"]), size(anon),
                   name, seconds(theirs), f"{times:.1f} ×", size(rss), f"{share:.2f}"))
         targets += [target(f"CLIP fusion: ≥ {want} × FusionBench's speed with {name}", f"{times:.1f} ×", times >= want),
                     target(f"CLIP fusion: ≤ 1/5 of FusionBench's memory with {name}", f"{share:.2f}", share <= 0.2)]

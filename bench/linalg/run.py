@@ -119,7 +119,7 @@ def compare(work, name, a, s, rank, svd, reps):
     gap = "no gap"
     if float(s[g - 1] / s[g]) > 1.01:
         gap = f"{angle(own, svd[1][:g].double()):.1e} ≤ {certificate['RouterAngle']:.1e}"
-    print(row(name, rank, f"{1e3 * r['floor']:.2g}", f"{1e3 * r['wall']:.1f}", percent(r["floor"] / r["wall"]), f"{1e3 * svd[0]:.0f}", f"{r['full']:.1f} ×",
+    print(row(name, rank, f"{1e3 * r['floor']:.{0 if r['floor'] >= 0.01 else 2}f}", f"{1e3 * r['wall']:.1f}", percent(r["floor"] / r["wall"]), f"{1e3 * svd[0]:.0f}", f"{r['full']:.1f} ×",
               theirs, f"{r['captured']:.5f}", f"{r['certified']:.5f}" + ("" if r["met"] else ", not met"), gap), flush=True)
     return r
 
