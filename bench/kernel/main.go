@@ -2,7 +2,7 @@
 // beside OpenBLAS and oneDNN (through numpy and torch), turn by turn in the same
 // run, and prints a table in Markdown and whether targets are met.
 //
-//	go run ./bench/kernel -python PYTHON [-threads 2] [-rounds 7] [-only 'GEMM 1024']
+//	go run ./bench/kernel -python PYTHON [-threads 2] [-rounds 11] [-only 'GEMM 1024']
 //
 // Our and the peer's figures are medians over the rounds; their ratio is the
 // median of the rounds' ratios, so that a slow moment of the machine touches both
@@ -37,7 +37,7 @@ import (
 
 func main() {
 	python := flag.String("python", os.Getenv("SMELT_PYTHON"), "Python with numpy and torch; none: no peer")
-	rounds := flag.Int("rounds", 7, "rounds per figure")
+	rounds := flag.Int("rounds", 11, "rounds per figure")
 	only := flag.String("only", "", "measure only what this regular expression matches")
 	threads := flag.Int("threads", runtime.GOMAXPROCS(0), "threads of both sides")
 	flag.Parse()
