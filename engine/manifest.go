@@ -33,7 +33,7 @@ type manifestFile struct {
 type manifestShard struct {
 	Bytes        int64             `json:"bytes"`
 	HeaderSHA256 string            `json:"header_sha256"`
-	Tensors      map[string]string `json:"tensors"`
+	Tensors      map[string]string `json:"xxh3_128"` // of each tensor
 }
 
 // Parameters counts the elements of all tensors.

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/zeebo/xxh3"
+
 	"smelt/dtype"
 	"smelt/internal/vfs"
 	"smelt/safetensors"
@@ -35,23 +37,30 @@ const syncTime = 5 * time.Second
 
 // stored is a tensor that has been written.
 type stored struct {
-	Name   string `json:"name"`
-	DType  string `json:"dtype"`
-	Shape  []int  `json:"shape"`
-	SHA256 string `json:"sha256"`
+	Name  string `json:"name"`
+	DType string `json:"dtype"`
+	Shape []int  `json:"shape"`
+	XXH3  string `json:"xxh3_128"`
 }
 
 // output is a tensor to be written, with its checksum.
 type output struct {
 	safetensors.Named
 	stream int
-	sum    [sha256.Size]byte
+	sum    string // its checksum
 }
 
 // seal computes the checksum of a tensor: in the worker, so that it costs the
 // writer no time.
 func seal(stream int, t safetensors.Named) output {
-	return output{t, stream, sha256.Sum256(t.Data)}
+	return output{t, stream, checksum(t.Data)}
+}
+
+// checksum is XXH3 of 128 bits, in hexadecimal as xxhsum writes it: it reads
+// data as fast as memory gives them, and finds damage, not forgery.
+func checksum(data []byte) string {
+	sum := xxh3.Hash128(data).Bytes()
+	return hex.EncodeToString(sum[:])
 }
 
 // record is a line of the journal: one unit of the plan, done.
@@ -212,7 +221,7 @@ func (s *store) replay() bool {
 				for _, n := range t.Shape {
 					size *= int64(n)
 				}
-				s.streams[i].place(t.Name, d, t.Shape, size, t.SHA256)
+				s.streams[i].place(t.Name, d, t.Shape, size, t.XXH3)
 			}
 		}
 		s.at += r.size
@@ -261,9 +270,8 @@ func (s *store) add(tensors []output, rep report) error {
 	r := record{Unit: s.next(), Report: rep}
 	for _, t := range tensors {
 		st := &s.streams[t.stream]
-		sum := hex.EncodeToString(t.sum[:])
 		size := int64(len(t.Data))
-		j := st.place(t.Name, t.DType, t.Shape, size, sum)
+		j := st.place(t.Name, t.DType, t.Shape, size, t.sum)
 		sh := &st.shards[j]
 		if sh.file == nil {
 			f, err := s.fs.Create(filepath.Join(s.dir, st.temporary(j)))
@@ -275,7 +283,7 @@ func (s *store) add(tensors []output, rep report) error {
 		if _, err := sh.file.WriteAt(t.Data, int64(st.reserve)+sh.size-size); err != nil {
 			return fmt.Errorf("write tensor %q: %w", t.Name, err)
 		}
-		r.Tensors[t.stream] = append(r.Tensors[t.stream], stored{t.Name, t.DType.String(), t.Shape, sum})
+		r.Tensors[t.stream] = append(r.Tensors[t.stream], stored{t.Name, t.DType.String(), t.Shape, t.sum})
 		s.dirty += size
 		s.bytes += size
 	}

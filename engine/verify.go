@@ -163,8 +163,7 @@ func (f *Fused) verifyShard(ctx context.Context, s *safetensors.File, name strin
 		if err != nil {
 			return "", err
 		}
-		sum := sha256.Sum256(t.Data)
-		return hex.EncodeToString(sum[:]), nil
+		return checksum(t.Data), nil
 	}, func(i int, sum string) error {
 		t := infos[i]
 		if want.Tensors[t.Name] != sum {

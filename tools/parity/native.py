@@ -1,11 +1,11 @@
 """Writes the native format (docs/format/native.md) with exact SVDs in float64."""
 
-import hashlib
 import json
 import os
 import shutil
 
 import numpy as np
+import xxhash
 
 from smile64 import numerical_rank, part
 from tensors import DTYPES, coarser, encode, write
@@ -112,7 +112,7 @@ def fuse(base, experts, out, rank_of, router_rank, top_k):
         "generator": "tools/parity/reference.py",
         "files": {},
         "shards": {
-            "model.safetensors": {"tensors": {t: hashlib.sha256(raw).hexdigest() for t, (raw, _, _) in stored.items()}}
+            "model.safetensors": {"xxh3_128": {t: xxhash.xxh3_128_hexdigest(raw) for t, (raw, _, _) in stored.items()}}
         },
         "modules": {
             module: [
