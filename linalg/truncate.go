@@ -19,9 +19,9 @@ import (
 // widened until its certificate meets the tolerances. Ranks above a quarter of
 // min(m, n), and spectra so flat that the basis would grow to a large part of
 // it, take the eigenvectors of the smaller Gram matrix in float64: exact up to
-// 10⁻⁶·σ₁, below which nothing is known of a float32 matrix. A large matrix with
-// a flat spectrum may come back with Certificate.Met false and the figures
-// reached.
+// 10⁻⁶·σ₁, below which nothing is known of a float32 matrix. A matrix with a
+// flat spectrum and both sides beyond 2048 may come back with Certificate.Met
+// false and the figures reached.
 func Truncate(a Matrix, opt Options) (SVD, error) {
 	d, _, err := truncate("Truncate", a, opt, true)
 	return d, err
@@ -102,6 +102,10 @@ func inRange(a Matrix, energy float64) (scaled Matrix, exp int) {
 	return scaled, exp
 }
 
+// wholeSide is up to which shorter side the deterministic path is taken rather
+// than a result whose certificate is not met: it costs half a second there.
+const wholeSide = 2048
+
 // basisLimit returns the block size and the largest basis for rank r of a
 // matrix whose shorter side is p; a limit of 0 says to take the deterministic
 // path, and whole says that a basis that reaches its limit should fall back on
@@ -112,13 +116,11 @@ func basisLimit(p, r int) (block, limit int, whole bool) {
 	}
 	block, half := blockSize(p, r)
 	limit = largestBasis * half
-	if p <= 1024 {
-		// The deterministic path costs little more than a large basis.
-		limit, whole = min(limit, p/2), limit >= p/4
-		if 2*limit < 5*r {
+	if p <= wholeSide {
+		if limit = min(limit, p/2); 2*limit < 5*r {
 			limit = 0
 		}
-		return block, limit, whole
+		return block, limit, true
 	}
 	return block, min(limit, 3*p/4), limit >= 3*p/4
 }
