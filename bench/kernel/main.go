@@ -159,6 +159,14 @@ func seconds(f func()) float64 {
 	return time.Since(start).Seconds()
 }
 
+// warm returns what f takes when it has just run: the first product after a
+// pause has to wait, a millisecond on two threads, until the system has given
+// the second thread a core. The peer warms up likewise.
+func warm(f func()) float64 {
+	f()
+	return seconds(f)
+}
+
 // floorRate returns the rate in 10⁹ a second of a floor, which returns its work.
 func floorRate(floor func() float64) float64 {
 	var work float64
@@ -218,7 +226,7 @@ func (b *bench) measure(row Row, work float64, ours func(), floor func() float64
 	ours()
 	for range b.rounds {
 		f := floorRate(floor)
-		rate := work / seconds(ours) / 1e9
+		rate := work / warm(ours) / 1e9
 		rates, floors = append(rates, rate), append(floors, f)
 		ofFloor = append(ofFloor, rate/f)
 		if b.peer == nil || request == "" {
@@ -292,7 +300,7 @@ func (b *bench) bf16(m, n, k int, pairs bool) error {
 }
 
 // measureBoth is measure with a peer of our own. Who comes first changes from
-// round to round: right after the floor, whichever it is takes 3 % longer.
+// round to round.
 func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 	if !b.only.MatchString(row.What) {
 		return nil
@@ -307,7 +315,7 @@ func (b *bench) measureBoth(row Row, work float64, ours, peer func()) error {
 		if i%2 == 1 {
 			first, second = peer, ours
 		}
-		rate, other := work/seconds(first)/1e9, work/seconds(second)/1e9
+		rate, other := work/warm(first)/1e9, work/warm(second)/1e9
 		if i%2 == 1 {
 			rate, other = other, rate
 		}

@@ -17,6 +17,8 @@ import numpy as np
 
 
 def timed(f, times=1):
+    for _ in range(times):  # warms up
+        f()
     start = time.perf_counter()
     for _ in range(times):
         f()
