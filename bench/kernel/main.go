@@ -160,7 +160,7 @@ func seconds(f func()) float64 {
 }
 
 // warm returns what f takes when it has just run: the first product after a
-// pause has to wait, a millisecond on two threads, until the system has given
+// pause waits, a millisecond on two threads, until the system has given
 // the second thread a core. The peer warms up likewise.
 func warm(f func()) float64 {
 	f()
@@ -170,7 +170,7 @@ func warm(f func()) float64 {
 // floorRate returns the rate in 10⁹ a second of a floor, which returns its work.
 func floorRate(floor func() float64) float64 {
 	var work float64
-	s := seconds(func() { work = floor() })
+	s := warm(func() { work = floor() })
 	return work / s / 1e9
 }
 
